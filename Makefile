@@ -1,0 +1,59 @@
+# The targets that people use; "make help" prints them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+IMAGE ?= shadowtap:$(VERSION)
+FUZZTIME ?= 30s
+CHECKS ?= 5000
+BENCH ?= .
+PKG ?= ./...
+# Tools of the project itself. The go command leaves folders named testdata
+# out of "./...", so they are named.
+OWN := ./testdata/gotest ./testdata/lint
+GOTEST = go run ./testdata/gotest $(if $(TOTALS),-totals $(TOTALS))
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help generate build test test-unit test-root test-long fuzz bench lint image
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+generate: ## compile the eBPF program again (clang 14), and what else is generated
+	@testdata/deps.sh generate
+	@go generate ./...
+
+build: ## build the program: ./shadowtap, static
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o shadowtap ./cmd/shadowtap
+
+test: test-unit test-root ## all tests; installs what is missing when it runs as root
+
+test-unit: ## every package with the race detector
+	@testdata/deps.sh race
+	@$(GOTEST) -race -timeout 15m $(PKG) $(if $(filter ./...,$(PKG)),$(OWN))
+
+test-root: ## end to end: real kernel, nginx, Apache Kafka (needs root)
+	@testdata/deps.sh root
+	@$(GOTEST) -tags e2e -count=1 -timeout 15m ./agent/e2e/...
+
+test-long: ## property tests with CHECKS=5000 cases each, and long simulations
+	@testdata/deps.sh race
+	@testdata/long.sh $(CHECKS)
+
+fuzz: ## every fuzz target for FUZZTIME=30s
+	@testdata/fuzz.sh $(FUZZTIME) $(PKG)
+
+bench: ## Go benchmarks with allocations: BENCH=regexp, PKG=./folder
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+lint: ## gofmt, go vet, staticcheck and the house rules
+	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	  [ -z "$$files" ] || { echo "not in gofmt's form:"; echo "$$files"; exit 1; }
+	@go vet ./... $(OWN)
+	@go vet -tags e2e ./agent/e2e/...
+	@go run $(STATICCHECK) -tags e2e ./... $(OWN)
+	@go run ./testdata/lint
+
+image: build ## an image file, shadowtap.tar, for "docker load" or "ctr images import"
+	@testdata/image.sh $(IMAGE) shadowtap shadowtap.tar
