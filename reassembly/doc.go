@@ -1,3 +1,29 @@
 // Package reassembly turns TCP segments into the ordered bytes of each
-// direction of a flow, and says where bytes were never seen.
+// direction of a connection, and says where bytes were never seen.
+//
+// An Assembler belongs to one goroutine. It takes Segments in the order in
+// which the tap or the file gave them and calls the Handler of the connection
+// with contiguous bytes (Data), with holes that can no longer fill (Gap), and
+// with the end of each direction (End).
+//
+// # Order across the two directions
+//
+// A segment is delivered only after every byte of the other direction that it
+// acknowledges was delivered or declared a gap. A handler therefore always sees
+// a request before its answer, and the position that a segment acknowledges
+// is known: pairing rests on it.
+//
+// # Holes
+//
+// A hole is lost once the receiver has acknowledged its end: the receiver had
+// the bytes, so only the capture lost them. On the live ring that is decided
+// at once, because a copy is in the ring before the packet goes on, so no
+// acknowledgement can come before its data. In a capture file an
+// acknowledgement may stand before its data, by at most Config.HoldTime and
+// Config.HoldSegments.
+//
+// # Not done here
+//
+// Checksums are not looked at (they are not valid on the sending side of an
+// offload). PAWS is not applied. IP fragments never come here.
 package reassembly

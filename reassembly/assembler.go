@@ -1,0 +1,722 @@
+package reassembly
+
+import (
+	"fmt"
+	"time"
+)
+
+// Factory makes the handlers of connections. It belongs to the same goroutine
+// as the Assembler.
+type Factory interface {
+	// Open is called before the first Data, Gap or End of a connection.
+	Open(c *Conn) Handler
+	// Guess says from the first bytes which side is the server, where neither
+	// a SYN nor a port nor the tap's role told.
+	Guess(b []byte) Side
+	// Blind takes note of n bytes of a connection whose direction is unknown.
+	Blind(n int)
+	// BlindEnd is called when such a connection ends without having been
+	// opened.
+	BlindEnd()
+}
+
+// Handler follows one connection. Slices and At are lent for the call.
+type Handler interface {
+	// Data gives the next bytes of a direction.
+	Data(d Dir, b []byte, at *At)
+	// Gap says that the n bytes from at.Offset on were never seen. at.Ack is
+	// how far the other direction had come when the receiver acknowledged
+	// them; at.AckOK is false when nobody acknowledged them.
+	Gap(d Dir, n uint64, at *At)
+	// Doubt says that two copies of the bytes [from, to) of d differed. It
+	// comes before the bytes themselves.
+	Doubt(d Dir, from, to uint64)
+	// End says that a direction is over.
+	End(d Dir, how End)
+	// Close is the last call: the connection is forgotten.
+	Close(why Close)
+}
+
+// At describes where bytes stand.
+type At struct {
+	// Offset is the position of the first byte in its stream. The byte after
+	// the SYN is 0; without a SYN the first position seen is 0.
+	Offset uint64
+	// Ack is the position in the other stream up to which the sender of these
+	// bytes had received, when AckOK.
+	Ack   uint64
+	AckOK bool
+	// Start says that the first byte is also the first of a segment.
+	Start bool
+	// Urgent says that the segment had the URG flag.
+	Urgent bool
+	// Time is the tap's time in nanoseconds since the Unix epoch.
+	Time int64
+}
+
+// Dir is a direction of a connection, named by the sender.
+type Dir uint8
+
+const (
+	// Client is what the client sends.
+	Client Dir = iota
+	// Server is what the server sends.
+	Server
+)
+
+// Other is the opposite direction.
+func (d Dir) Other() Dir { return 1 - d }
+
+// End is how a direction ended.
+type End uint8
+
+const (
+	// EndFIN: every byte up to the FIN was delivered or declared a gap.
+	EndFIN End = iota
+	// EndRST: the connection was reset.
+	EndRST
+)
+
+// Close is why a connection was forgotten.
+type Close uint8
+
+const (
+	// CloseDone: both directions ended.
+	CloseDone Close = iota
+	// CloseReused: a SYN opened a new connection on the same addresses.
+	CloseReused
+	// CloseIdle: nothing came for Config.Idle.
+	CloseIdle
+	// CloseEvicted: the memory was needed.
+	CloseEvicted
+	// CloseStopped: the agent stops, or the file ended.
+	CloseStopped
+)
+
+// Budget bounds the memory of one assembler and of its handlers. It belongs to
+// their goroutine.
+type Budget struct {
+	// Limit in bytes.
+	Limit int64
+	used  int64
+}
+
+// Take reserves n bytes and says whether they fit.
+func (b *Budget) Take(n int64) bool {
+	if b.used+n > b.Limit {
+		return false
+	}
+	b.used += n
+	return true
+}
+
+// Give returns n bytes.
+func (b *Budget) Give(n int64) { b.used -= n }
+
+// Used is how many bytes are taken.
+func (b *Budget) Used() int64 { return b.used }
+
+// Config of an Assembler.
+type Config struct {
+	// Factory makes the handlers. Required.
+	Factory Factory
+	// Budget bounds the memory. Required; handlers take from it too.
+	Budget *Budget
+	// FlowMemory bounds what is queued of one direction behind a hole, in
+	// bytes; beyond it the hole is taken as lost. Zero means 8 MiB, and never
+	// more than a quarter of the budget.
+	FlowMemory int64
+	// HoldTime and HoldSegments are how long an acknowledged hole, and the
+	// start of a stream whose SYN was not seen, wait for segments that stand
+	// later in a capture file: until HoldTime of capture time has passed and
+	// HoldSegments segments of the connection have come. Both zero, as on the
+	// live ring, means not at all.
+	HoldTime     time.Duration
+	HoldSegments int
+	// Idle is after how long without a segment a connection is forgotten.
+	// Zero means 10 min.
+	Idle time.Duration
+	// Linger is how long a closed connection is remembered, so that late
+	// copies of its segments are known as such. Zero means 10 s.
+	Linger time.Duration
+}
+
+// Stats are an assembler's counters. Captured = Delivered + Duplicate +
+// OtherInterface + Malformed + OverMemory + Queued, in payload bytes.
+type Stats struct {
+	Captured, Delivered, Duplicate, OtherInterface, Malformed, OverMemory uint64
+	// Queued is a gauge: bytes that wait behind a hole.
+	Queued uint64
+	// Gaps and GapBytes are the holes that were declared lost.
+	Gaps, GapBytes uint64
+	// Connections is a gauge: those remembered, closed ones included.
+	Connections uint64
+	// Opened counts connections, Evicted those forgotten for want of memory.
+	Opened, Evicted uint64
+	// Memory is a gauge: bytes taken from the budget.
+	Memory uint64
+}
+
+// visits bounds how many connections one Tick looks at.
+const visits = 1000
+
+// giveUp is after how long an undecided hole or start is decided without the
+// rest of the hold, in nanoseconds; and after how long a live hole makes the
+// shard ask for pure ACKs is askAfter.
+const (
+	giveUp   = int64(2 * time.Second)
+	askAfter = int64(200 * time.Millisecond)
+	// window bounds how far ahead of its place a segment may be: the largest
+	// receive window (RFC 7323 section 2.3).
+	window = 1 << 30
+	// resetWindow bounds how far ahead a reset is believed.
+	resetWindow = 1 << 24
+	// connCost is what a connection takes from the budget: Conn, the map's
+	// entry and an idle handler, in bytes.
+	connCost = 800
+)
+
+// Assembler follows the connections of one shard. Not safe for concurrent use.
+type Assembler struct {
+	factory  Factory
+	budget   *Budget
+	flowMax  int64
+	holdTime int64
+	holdSegs uint32
+	hold     bool
+	idle     int64
+	linger   int64
+
+	conns  map[key]*Conn
+	order  []*Conn // every connection once, for the rounds of Tick
+	cursor int
+	last   *Conn // of the last segment
+	free   *Conn
+	nodes  nodePool
+
+	oursHoles int // directions with a hole that this capture made
+	now       int64
+	at        At
+	st        Stats
+}
+
+// New makes an Assembler.
+func New(cfg Config) (*Assembler, error) {
+	switch {
+	case cfg.Factory == nil:
+		return nil, fmt.Errorf("reassembly: Factory is required")
+	case cfg.Budget == nil || cfg.Budget.Limit <= 0:
+		return nil, fmt.Errorf("reassembly: Budget with a Limit is required")
+	case cfg.HoldTime < 0 || cfg.HoldSegments < 0:
+		return nil, fmt.Errorf("reassembly: HoldTime and HoldSegments must not be negative")
+	case cfg.FlowMemory < 0 || cfg.Idle < 0 || cfg.Linger < 0:
+		return nil, fmt.Errorf("reassembly: FlowMemory, Idle and Linger must not be negative")
+	}
+	if cfg.FlowMemory == 0 {
+		cfg.FlowMemory = 8 << 20
+	}
+	if cfg.Idle == 0 {
+		cfg.Idle = 10 * time.Minute
+	}
+	if cfg.Linger == 0 {
+		cfg.Linger = 10 * time.Second
+	}
+	return &Assembler{
+		factory:  cfg.Factory,
+		budget:   cfg.Budget,
+		flowMax:  min(cfg.FlowMemory, cfg.Budget.Limit/4),
+		holdTime: int64(cfg.HoldTime),
+		holdSegs: uint32(cfg.HoldSegments),
+		hold:     cfg.HoldTime > 0 || cfg.HoldSegments > 0,
+		idle:     int64(cfg.Idle),
+		linger:   int64(cfg.Linger),
+		conns:    make(map[key]*Conn),
+	}, nil
+}
+
+// Stats gives the counters. Call it from the assembler's goroutine.
+func (a *Assembler) Stats() Stats {
+	st := a.st
+	st.Connections = uint64(len(a.order))
+	st.Memory = uint64(a.budget.used)
+	return st
+}
+
+// HoleOpen says whether a hole waits that pure ACKs could decide: one across
+// which the ring lost something, or one that is old.
+func (a *Assembler) HoleOpen() bool { return a.oursHoles > 0 }
+
+// Segment takes the next segment. s and its payload are lent for the call.
+func (a *Assembler) Segment(s *Segment) {
+	n := uint64(len(s.Payload))
+	a.st.Captured += n
+	if s.Time > a.now {
+		a.now = s.Time
+	}
+	k, from := keyOf(s)
+	c := a.last
+	if c == nil || c.key != k || c.state == connFree {
+		c = a.conns[k]
+	}
+	if c == nil {
+		if n == 0 && s.Flags&SYN == 0 {
+			return // nothing to follow
+		}
+		c = a.open(k)
+	}
+	a.last = c
+	if s.Flags&SYN != 0 {
+		c = a.syn(c, s, from)
+	}
+	h, p := &c.half[from], &c.half[1-from]
+	if !h.tapped {
+		h.tapped, h.tap = true, s.Tap
+	} else if h.tap != s.Tap {
+		a.st.OtherInterface += n
+		return
+	}
+	if c.client < 0 {
+		c.learn(s.Side, from)
+	}
+	c.seen = s.Time
+	c.segments++
+	if c.state == connClosed {
+		a.late(h, s)
+		return
+	}
+	seq := s.Seq
+	if s.Flags&SYN != 0 {
+		seq++
+	}
+	if h.state == halfUnset && (n > 0 || s.Flags&(FIN|RST) != 0) {
+		if n == 0 && s.Flags&RST != 0 {
+			// refused before it began
+			a.close(c, CloseDone)
+			return
+		}
+		a.begin(h, seq, s.Time, c.segments)
+	}
+	if s.Flags&ACK != 0 {
+		a.ack(c, h, p, s, seq)
+	}
+	if h.state == halfStarting && int32(seq-h.next) < 0 {
+		h.next = seq
+	}
+	if n > 0 {
+		a.data(c, h, p, s, seq)
+	}
+	if s.Flags&(FIN|RST) != 0 {
+		a.fin(c, h, s, seq)
+	}
+	if h.head != nil || p.head != nil || h.how != 0 || p.how != 0 || a.hold {
+		a.settle(c, false)
+	}
+	h.lost = s.Lost
+}
+
+// begin fixes where a direction without a SYN starts, or, for files, opens the
+// time in which an earlier segment may still come.
+func (a *Assembler) begin(h *half, seq uint32, now int64, segments uint32) {
+	h.next, h.isn = seq, seq
+	h.state = halfOpen
+	if a.hold {
+		h.state = halfStarting
+		h.since, h.sinceSeg = now, segments
+	}
+}
+
+// ack notes what the sender of s had received of the other direction.
+func (a *Assembler) ack(c *Conn, h, p *half, s *Segment, seq uint32) {
+	switch p.state {
+	case halfUnset:
+		a.begin(p, s.Ack, s.Time, c.segments)
+		p.acked, p.ackedAt = s.Ack, h.offset(seq)
+		return
+	case halfStarting:
+		if int32(s.Ack-p.next) < 0 {
+			p.next = s.Ack
+		}
+	}
+	if d := int32(s.Ack - p.acked); d > 0 && int32(s.Ack-p.next) < window {
+		if p.state == halfOpen && int32(p.acked-p.next) <= 0 && int32(s.Ack-p.next) > 0 {
+			p.since, p.sinceSeg = s.Time, c.segments
+		}
+		p.acked, p.ackedAt = s.Ack, h.offset(seq)
+	}
+	if !a.hold && p.state == halfOpen && int32(p.acked-p.next) > 0 {
+		a.settle(c, false)
+	}
+}
+
+// data takes a payload whose first byte is at seq.
+func (a *Assembler) data(c *Conn, h, p *half, s *Segment, seq uint32) {
+	b := s.Payload
+	if h.state == halfDone {
+		if int32(seq-h.next) < 0 {
+			a.st.Duplicate += uint64(len(b))
+		} else {
+			a.st.Malformed += uint64(len(b))
+		}
+		return
+	}
+	trimmed := false
+	if h.state == halfOpen {
+		d := int32(seq - h.next)
+		if d < 0 {
+			old := min(int64(-int64(d)), int64(len(b)))
+			a.st.Duplicate += uint64(old)
+			if old == int64(len(b)) {
+				return
+			}
+			b, seq, trimmed = b[old:], seq+uint32(old), true
+		} else if d > window {
+			a.st.Malformed += uint64(len(b))
+			return
+		}
+		if h.how != 0 { // nothing comes after a FIN
+			if room := int32(h.fin - seq); room < int32(len(b)) {
+				room = max(room, 0)
+				a.st.Malformed += uint64(len(b)) - uint64(room)
+				if b = b[:room]; room == 0 {
+					return
+				}
+			}
+		}
+		if h.head == nil && seq == h.next && h.mayPass(p, s.Ack, s.Flags&ACK != 0) {
+			a.deliver(c, h, p, b, s.Ack, s.Flags, s.Time, !trimmed)
+			return
+		}
+	}
+	a.queue(c, h, b, seq, s, trimmed)
+}
+
+// mayPass says whether everything that a segment acknowledges was delivered.
+func (h *half) mayPass(p *half, ack uint32, ok bool) bool {
+	if !ok {
+		return true
+	}
+	switch p.state {
+	case halfUnset, halfStarting:
+		return false
+	case halfDone:
+		return true
+	}
+	d := int32(ack - p.next)
+	return d <= 0 || d == 1 && p.how == howFIN && p.next == p.fin || d >= window
+}
+
+// deliver hands bytes at h.next to the handler.
+func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Flags, now int64, start bool) {
+	if int32(h.acked-h.next) > 0 {
+		h.since, h.sinceSeg = now, c.segments
+	}
+	a.st.Delivered += uint64(len(b))
+	off := h.off
+	h.next += uint32(len(b))
+	h.off += uint64(len(b))
+	d, ok := c.dir(h)
+	if !ok {
+		switch a.factory.Guess(b) {
+		case ToServer:
+			c.learnHalf(h)
+		case ToClient:
+			c.learnHalf(p)
+		}
+		if d, ok = c.dir(h); !ok || !start {
+			c.blind = true
+			a.factory.Blind(len(b))
+			return
+		}
+	}
+	if c.handler == nil {
+		c.handler = a.factory.Open(c)
+	}
+	at := &a.at
+	*at = At{Offset: off, Start: start, Time: now, Urgent: flags&URG != 0}
+	if flags&ACK != 0 && p.state != halfUnset {
+		at.Ack, at.AckOK = p.offset(ack), true
+	}
+	c.handler.Data(d, b, at)
+}
+
+// gap declares the bytes up to seq lost.
+func (a *Assembler) gap(c *Conn, h *half, seq uint32) {
+	n := uint64(seq - h.next)
+	a.st.Gaps++
+	a.st.GapBytes += n
+	off := h.off
+	known := int32(h.acked-seq) >= 0
+	h.next = seq
+	h.off += n
+	h.since, h.sinceSeg = c.seen, c.segments
+	d, ok := c.dir(h)
+	if !ok {
+		return
+	}
+	if c.handler == nil {
+		c.handler = a.factory.Open(c)
+	}
+	a.at = At{Offset: off, Ack: h.ackedAt, AckOK: known, Time: c.seen}
+	c.handler.Gap(d, n, &a.at)
+}
+
+// fin notes the position at which a direction ends.
+func (a *Assembler) fin(c *Conn, h *half, s *Segment, seq uint32) {
+	end := seq + uint32(len(s.Payload))
+	if h.state == halfDone {
+		return
+	}
+	how := uint8(howFIN)
+	if s.Flags&RST != 0 {
+		how = howRST
+		if h.state == halfOpen {
+			if d := int32(end - h.next); d < 0 || d > resetWindow {
+				return
+			}
+		}
+	} else if h.state == halfOpen && int32(end-h.next) < 0 {
+		return
+	}
+	if h.how == howFIN && (how == howFIN || int32(end-h.fin) > 1) {
+		return // the first FIN counts; a reset behind it only repeats it
+	}
+	h.how, h.fin = how, end
+	if h.head == nil {
+		h.since, h.sinceSeg = s.Time, c.segments
+	}
+}
+
+// settle delivers what can be delivered and decides the holes that can be
+// decided; with force all of them.
+func (a *Assembler) settle(c *Conn, force bool) {
+	for again := true; again; {
+		again = false
+		for i := range c.half {
+			h, p := &c.half[i], &c.half[1-i]
+			if h.state == halfStarting && (force || a.waited(c, h)) {
+				h.state = halfOpen
+				h.isn = h.next
+				h.since, h.sinceSeg = c.seen, c.segments
+				again = true
+			}
+			if h.state != halfOpen {
+				continue
+			}
+			for h.head != nil && int32(h.head.seq-h.next) <= 0 && h.mayPass(p, h.head.ack, h.head.flags&ACK != 0) {
+				a.pop(c, h, p)
+				again = true
+			}
+			if h.how != 0 && h.next == h.fin {
+				a.end(c, h, p)
+				if c.state == connClosed {
+					return
+				}
+				again = true
+				continue
+			}
+			if int32(h.acked-h.next) > 0 && (force || !a.hold || a.waited(c, h)) {
+				to := h.acked
+				if h.head != nil && int32(h.head.seq-to) < 0 {
+					to = h.head.seq
+				}
+				if h.how != 0 && int32(h.fin-to) < 0 {
+					to = h.fin
+				}
+				if int32(to-h.next) > 0 {
+					a.gap(c, h, to)
+					again = true
+				}
+			}
+		}
+		if !again && force {
+			again = a.forceOne(c)
+		}
+	}
+}
+
+// forceOne decides one hole that nobody acknowledged.
+func (a *Assembler) forceOne(c *Conn) bool {
+	for i := range c.half {
+		h, p := &c.half[i], &c.half[1-i]
+		if h.state != halfOpen {
+			continue
+		}
+		if a.forceQueue(c, h, p) {
+			return true
+		}
+		if h.how != 0 && int32(h.fin-h.next) > 0 {
+			a.gap(c, h, h.fin)
+			return true
+		}
+	}
+	return false
+}
+
+// forceQueue delivers the first queued segment, with the hole before it.
+func (a *Assembler) forceQueue(c *Conn, h, p *half) bool {
+	if h.head == nil {
+		return false
+	}
+	if int32(h.head.seq-h.next) > 0 {
+		a.gap(c, h, h.head.seq)
+	} else {
+		a.pop(c, h, p)
+	}
+	return true
+}
+
+// waited says whether the hold of h is over.
+func (a *Assembler) waited(c *Conn, h *half) bool {
+	dt := c.seen - h.since
+	return dt > a.holdTime && c.segments-h.sinceSeg > a.holdSegs || dt > giveUp
+}
+
+// end finishes direction h, which has reached its FIN or RST.
+func (a *Assembler) end(c *Conn, h, p *half) {
+	reset := h.how == howRST
+	a.endHalf(c, h, reset)
+	if reset && p.state != halfDone {
+		// Both directions end. In a file the other may still show bytes that
+		// were sent before; the rounds of Tick come back to it.
+		if a.hold && p.state != halfUnset && p.how == 0 && !c.forced {
+			c.reset = true
+			return
+		}
+		for p.state == halfOpen && a.forceQueue(c, p, h) {
+		}
+		a.endHalf(c, p, true)
+	}
+	if h.state == halfDone && p.state == halfDone {
+		a.close(c, CloseDone)
+	}
+}
+
+func (a *Assembler) endHalf(c *Conn, h *half, reset bool) {
+	if h.state == halfDone {
+		return
+	}
+	a.dropQueue(h)
+	h.state = halfDone
+	d, ok := c.dir(h)
+	if !ok || c.handler == nil {
+		return
+	}
+	how := EndFIN
+	if reset {
+		how = EndRST
+	}
+	c.handler.End(d, how)
+}
+
+// late takes a segment of a closed connection.
+func (a *Assembler) late(h *half, s *Segment) {
+	if n := uint64(len(s.Payload)); n > 0 {
+		if int32(s.Seq-h.next) < 0 {
+			a.st.Duplicate += n
+		} else {
+			a.st.Malformed += n
+		}
+	}
+}
+
+// Tick lets time pass: at most 1,000 connections are looked at, in rounds.
+// Times are nanoseconds since the Unix epoch.
+func (a *Assembler) Tick(now int64) {
+	if now > a.now {
+		a.now = now
+	}
+	for n := min(visits, len(a.order)); n > 0; n-- {
+		if len(a.order) == 0 {
+			return
+		}
+		if a.cursor >= len(a.order) {
+			a.cursor = 0
+		}
+		c := a.order[a.cursor]
+		quiet := a.now - c.seen
+		switch {
+		case c.state == connClosed:
+			if quiet > a.linger {
+				a.forget(c)
+				continue // another took its place
+			}
+		case quiet > a.idle:
+			a.settle(c, true)
+			if c.state != connClosed {
+				a.close(c, CloseIdle)
+			}
+			a.forget(c)
+			continue
+		default:
+			a.visit(c, quiet)
+		}
+		a.cursor++
+	}
+}
+
+// visit decides what has waited long enough in an open connection.
+func (a *Assembler) visit(c *Conn, quiet int64) {
+	if c.reset && quiet > giveUp {
+		a.finish(c, CloseDone)
+		return
+	}
+	for i := range c.half {
+		h := &c.half[i]
+		waits := h.state == halfStarting || h.state == halfOpen && (h.head != nil || h.how != 0)
+		if !waits {
+			continue
+		}
+		if a.hold && a.now-h.since > giveUp && quiet > giveUp {
+			seen := c.seen
+			c.seen = a.now
+			a.settle(c, false)
+			c.seen = seen
+			if c.state == connClosed {
+				return
+			}
+		}
+		if !a.hold && h.state == halfOpen {
+			if h.head != nil && a.now-h.since > askAfter {
+				a.ours(h)
+			}
+			if h.how != 0 && h.head == nil && a.now-h.since > giveUp {
+				// The bytes before the FIN were lost and nobody will say so.
+				if int32(h.fin-h.next) > 0 {
+					a.gap(c, h, h.fin)
+				}
+				a.settle(c, false)
+				if c.state == connClosed {
+					return
+				}
+			}
+		}
+	}
+}
+
+// finish settles everything that is left of c and closes it.
+func (a *Assembler) finish(c *Conn, why Close) {
+	c.forced = true
+	a.settle(c, true)
+	if c.state != connClosed {
+		if c.reset {
+			for i := range c.half {
+				a.endHalf(c, &c.half[i], true)
+			}
+			why = CloseDone
+		}
+		a.close(c, why)
+	}
+}
+
+// Close settles what can be settled and closes every connection: the capture
+// has ended. why is CloseStopped, or CloseDone for a file that was read to its
+// end.
+func (a *Assembler) Close(why Close) {
+	for len(a.order) > 0 {
+		c := a.order[len(a.order)-1]
+		if c.state != connClosed {
+			a.finish(c, why)
+		}
+		a.forget(c)
+	}
+}

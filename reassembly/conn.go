@@ -1,0 +1,274 @@
+package reassembly
+
+import (
+	"bytes"
+	"net/netip"
+
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+// key names a connection; the endpoint that sorts first comes first.
+type key struct {
+	addr   [2][16]byte
+	port   [2]uint16
+	domain uint16
+}
+
+// keyOf gives the key and which endpoint of it sent the segment.
+func keyOf(s *Segment) (key, int) {
+	d := bytes.Compare(s.Src[:], s.Dst[:])
+	if d < 0 || d == 0 && s.SrcPort <= s.DstPort {
+		return key{[2][16]byte{s.Src, s.Dst}, [2]uint16{s.SrcPort, s.DstPort}, s.Domain}, 0
+	}
+	return key{[2][16]byte{s.Dst, s.Src}, [2]uint16{s.DstPort, s.SrcPort}, s.Domain}, 1
+}
+
+type connState uint8
+
+const (
+	connOpen connState = iota
+	// connClosed: both directions ended; remembered for late copies.
+	connClosed
+	// connFree: on the free list.
+	connFree
+)
+
+// Conn is one TCP connection. It belongs to the assembler.
+type Conn struct {
+	key     key
+	handler Handler
+	half    [2]half
+	// seen is the time of the last segment.
+	seen     int64
+	index    int // in Assembler.order
+	segments uint32
+	// client is the index of the client's half, -1 while unknown.
+	client int8
+	state  connState
+	blind  bool // bytes came while the direction was unknown
+	reset  bool // one side reset; the other waits out the hold
+	forced bool
+	next   *Conn // free list
+}
+
+type halfState uint8
+
+const (
+	halfUnset halfState = iota
+	// halfStarting: no SYN; an earlier segment may still come.
+	halfStarting
+	halfOpen
+	halfDone
+)
+
+const (
+	howFIN = 1
+	howRST = 2
+)
+
+// half is one direction of a connection.
+type half struct {
+	// off is the stream offset of next.
+	off  uint64
+	next uint32
+	// isn is the initial sequence number, or without one the first position.
+	isn uint32
+	// acked is the highest acknowledgement of the other side, ackedAt the
+	// position in the other stream of the segment that carried it.
+	acked   uint32
+	fin     uint32
+	ackedAt uint64
+	// lost is the ring's count at the last segment.
+	lost uint64
+	// since and sinceSeg are when the hold began.
+	since    int64
+	sinceSeg uint32
+	queued   int32 // bytes taken by the queue
+	head     *node
+	tail     *node
+	tap      uint16
+	state    halfState
+	how      uint8
+	tapped   bool
+	synced   bool // isn is from a SYN or its acknowledgement
+	ours     bool // the hole is one that the capture made
+}
+
+// offset is the stream offset of a sequence number.
+func (h *half) offset(seq uint32) uint64 { return h.off + uint64(int64(int32(seq-h.next))) }
+
+func (c *Conn) learn(side Side, from int) {
+	switch side {
+	case ToServer:
+		c.client = int8(from)
+	case ToClient:
+		c.client = int8(1 - from)
+	}
+}
+
+// learnHalf makes h the client's.
+func (c *Conn) learnHalf(h *half) {
+	if h == &c.half[0] {
+		c.client = 0
+	} else {
+		c.client = 1
+	}
+}
+
+func (c *Conn) dir(h *half) (Dir, bool) {
+	if c.client < 0 {
+		return 0, false
+	}
+	if h == &c.half[c.client] {
+		return Client, true
+	}
+	return Server, true
+}
+
+// Flow gives the endpoints; the domain's name is the caller's to add.
+func (c *Conn) Flow() (f exchange.Flow, domain uint16) {
+	i := max(c.client, 0)
+	f.Client = netip.AddrPortFrom(netip.AddrFrom16(c.key.addr[i]).Unmap(), c.key.port[i])
+	f.Server = netip.AddrPortFrom(netip.AddrFrom16(c.key.addr[1-i]).Unmap(), c.key.port[1-i])
+	return f, c.key.domain
+}
+
+// ISN is the client's initial sequence number, or the first position seen.
+func (c *Conn) ISN() uint32 { return c.half[max(c.client, 0)].isn }
+
+// FromStart says that direction d is known from its first byte on.
+func (c *Conn) FromStart(d Dir) bool {
+	i := max(c.client, 0)
+	if d == Server {
+		i = 1 - i
+	}
+	return c.half[i].synced
+}
+
+// open makes a connection.
+func (a *Assembler) open(k key) *Conn {
+	for !a.budget.Take(connCost) {
+		if !a.evict() {
+			a.budget.used += connCost // the limit is below one connection
+			break
+		}
+	}
+	c := a.free
+	if c != nil {
+		a.free = c.next
+		*c = Conn{}
+	} else {
+		c = new(Conn)
+	}
+	c.key, c.client = k, -1
+	c.index = len(a.order)
+	c.seen = a.now
+	a.order = append(a.order, c)
+	a.conns[k] = c
+	a.st.Opened++
+	return c
+}
+
+// evict forgets the one of the next 64 connections that was quiet for longest.
+func (a *Assembler) evict() bool {
+	if len(a.order) == 0 {
+		return false
+	}
+	var oldest *Conn
+	for n := min(64, len(a.order)); n > 0; n-- {
+		if a.cursor >= len(a.order) {
+			a.cursor = 0
+		}
+		c := a.order[a.cursor]
+		a.cursor++
+		if oldest == nil || c.seen < oldest.seen || c.state == connClosed && oldest.state != connClosed {
+			oldest = c
+		}
+	}
+	if oldest.state != connClosed {
+		a.st.Evicted++
+		a.finish(oldest, CloseEvicted)
+	}
+	a.forget(oldest)
+	return true
+}
+
+// close ends a connection for its handler; it stays remembered.
+func (a *Assembler) close(c *Conn, why Close) {
+	for i := range c.half {
+		a.dropQueue(&c.half[i])
+		c.half[i].state = halfDone
+	}
+	c.state = connClosed
+	if c.handler != nil {
+		h := c.handler
+		c.handler = nil
+		h.Close(why)
+	} else if c.blind {
+		a.factory.BlindEnd()
+	}
+}
+
+// forget removes a closed connection.
+func (a *Assembler) forget(c *Conn) {
+	if a.conns[c.key] == c {
+		delete(a.conns, c.key)
+	}
+	last := len(a.order) - 1
+	a.order[c.index] = a.order[last]
+	a.order[c.index].index = c.index
+	a.order[last] = nil
+	a.order = a.order[:last]
+	a.budget.Give(connCost)
+	if a.last == c {
+		a.last = nil
+	}
+	c.state = connFree
+	c.next = a.free
+	a.free = c
+}
+
+// syn takes the SYN of s and returns the connection that it belongs to.
+func (a *Assembler) syn(c *Conn, s *Segment, from int) *Conn {
+	h := &c.half[from]
+	if h.tapped && h.tap != s.Tap && c.state == connOpen {
+		return c // a copy from another tap
+	}
+	switch {
+	case h.synced && h.isn == s.Seq:
+		return c // a retransmission
+	case c.state == connClosed || h.synced,
+		h.state == halfOpen && h.isn != s.Seq+1 && !(a.hold && int32(h.next-s.Seq) > 0 && h.off == 0),
+		h.state == halfDone:
+		// RFC 9293 section 3.6.1: the old connection is gone.
+		if c.state != connClosed {
+			a.finish(c, CloseReused)
+		}
+		k := c.key
+		a.forget(c)
+		c = a.open(k)
+		a.last = c
+		h = &c.half[from]
+	}
+	if h.state == halfStarting || h.state == halfUnset || h.off == 0 {
+		h.next = s.Seq + 1
+	}
+	h.isn, h.synced = s.Seq, true
+	if h.state == halfUnset {
+		h.acked = h.next
+	}
+	h.state = halfOpen
+	p := &c.half[1-from]
+	if s.Flags&ACK == 0 {
+		c.client = int8(from)
+		return c
+	}
+	c.client = int8(1 - from)
+	if !p.synced && (p.state == halfUnset || p.state == halfStarting) {
+		if p.state == halfUnset {
+			p.acked = s.Ack
+		}
+		p.next, p.isn, p.synced, p.state = s.Ack, s.Ack-1, true, halfOpen
+	}
+	return c
+}

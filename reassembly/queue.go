@@ -1,0 +1,222 @@
+package reassembly
+
+import "bytes"
+
+// node is a queued segment, or what was new of it. The bytes are a copy.
+type node struct {
+	prev, next *node
+	b          []byte
+	time       int64
+	seq, ack   uint32
+	flags      Flags
+	trimmed    bool // b does not begin where its segment began
+	class      uint8
+}
+
+// Buffers come in classes, so that they can be used again.
+var classes = [...]int{512, 2048, 16 << 10, 64 << 10}
+
+// nodeCost is what a node takes beside its buffer, in bytes.
+const nodeCost = 112
+
+// keepFree bounds the buffers of a class that are kept for later.
+const keepFree = 64
+
+type nodePool struct {
+	free  [len(classes)]*node
+	count [len(classes)]int
+}
+
+func classOf(n int) (uint8, bool) {
+	for i, size := range classes {
+		if n <= size {
+			return uint8(i), true
+		}
+	}
+	return 0, false
+}
+
+func (np *nodePool) get(class uint8) *node {
+	n := np.free[class]
+	if n == nil {
+		return &node{b: make([]byte, 0, classes[class]), class: class}
+	}
+	np.free[class] = n.next
+	np.count[class]--
+	n.next = nil
+	return n
+}
+
+func (np *nodePool) put(n *node) {
+	if np.count[n.class] >= keepFree {
+		return
+	}
+	*n = node{b: n.b[:0], class: n.class, next: np.free[n.class]}
+	np.free[n.class] = n
+	np.count[n.class]++
+}
+
+// queue keeps what is new of b behind a hole. The first copy of a byte wins;
+// a later one that differs is reported.
+func (a *Assembler) queue(c *Conn, h *half, b []byte, seq uint32, s *Segment, trimmed bool) {
+	if h.head == nil {
+		h.since, h.sinceSeg = s.Time, c.segments
+		if s.Lost != h.lost {
+			a.ours(h)
+		}
+	}
+	// Find the last node that begins at or before seq; usually the tail.
+	at := h.tail
+	for at != nil && int32(at.seq-seq) > 0 {
+		at = at.prev
+	}
+	for len(b) > 0 {
+		if at != nil {
+			end := at.seq + uint32(len(at.b))
+			if over := int32(end - seq); over > 0 {
+				n := min(int(over), len(b))
+				have := at.b[seq-at.seq:][:n]
+				if !bytes.Equal(have, b[:n]) {
+					a.doubt(c, h, seq, seq+uint32(n))
+				}
+				a.st.Duplicate += uint64(n)
+				b, seq, trimmed = b[n:], seq+uint32(n), true
+				if len(b) == 0 {
+					return
+				}
+			}
+		}
+		next := h.head
+		if at != nil {
+			next = at.next
+		}
+		n := len(b)
+		if next != nil {
+			n = min(n, int(int32(next.seq-seq)))
+		}
+		if n > 0 {
+			k := min(n, classes[len(classes)-1])
+			if !a.insert(c, h, at, b[:k], seq, s, trimmed) {
+				a.st.OverMemory += uint64(len(b))
+				a.ours(h)
+				return
+			}
+			if at == nil {
+				at = h.head
+			} else {
+				at = at.next
+			}
+			b, seq, trimmed = b[k:], seq+uint32(k), true
+			if k < n {
+				continue
+			}
+		}
+		if next != nil && len(b) > 0 {
+			at = next
+		}
+	}
+	if int64(h.queued) > a.flowMax && h.state == halfOpen && int32(h.head.seq-h.next) > 0 {
+		a.gap(c, h, h.head.seq) // enough waiting: settle delivers what is behind
+	}
+}
+
+// insert puts a copy of b behind at, or first.
+func (a *Assembler) insert(c *Conn, h *half, at *node, b []byte, seq uint32, s *Segment, trimmed bool) bool {
+	class, ok := classOf(len(b))
+	cost := int64(classes[class] + nodeCost)
+	if !ok || int64(h.queued)+cost > 2*a.flowMax || !a.budget.Take(cost) {
+		return false
+	}
+	n := a.nodes.get(class)
+	n.b = append(n.b[:0], b...)
+	n.seq, n.ack, n.flags, n.time, n.trimmed = seq, s.Ack, s.Flags, s.Time, trimmed
+	n.prev = at
+	if at == nil {
+		n.next = h.head
+		h.head = n
+	} else {
+		n.next = at.next
+		at.next = n
+	}
+	if n.next == nil {
+		h.tail = n
+	} else {
+		n.next.prev = n
+	}
+	h.queued += int32(cost)
+	a.st.Queued += uint64(len(b))
+	return true
+}
+
+// unlink takes the first node out.
+func (a *Assembler) unlink(h *half) *node {
+	n := h.head
+	h.head = n.next
+	if h.head == nil {
+		h.tail = nil
+		if h.ours {
+			h.ours = false
+			a.oursHoles--
+		}
+	} else {
+		h.head.prev = nil
+	}
+	cost := int64(classes[n.class] + nodeCost)
+	h.queued -= int32(cost)
+	a.budget.Give(cost)
+	a.st.Queued -= uint64(len(n.b))
+	return n
+}
+
+// pop delivers the first node.
+func (a *Assembler) pop(c *Conn, h, p *half) {
+	n := a.unlink(h)
+	b, trimmed := n.b, n.trimmed
+	if old := int32(h.next - n.seq); old > 0 {
+		old = min(old, int32(len(b)))
+		a.st.Duplicate += uint64(old)
+		b, trimmed = b[old:], true
+	}
+	if h.how != 0 {
+		if room := max(int32(h.fin-h.next), 0); room < int32(len(b)) {
+			a.st.Malformed += uint64(len(b)) - uint64(room)
+			b = b[:room]
+		}
+	}
+	if len(b) > 0 {
+		a.deliver(c, h, p, b, n.ack, n.flags, n.time, !trimmed)
+	}
+	a.nodes.put(n)
+}
+
+// dropQueue counts what is left as never delivered.
+func (a *Assembler) dropQueue(h *half) {
+	for h.head != nil {
+		n := a.unlink(h)
+		a.st.Malformed += uint64(len(n.b))
+		a.nodes.put(n)
+	}
+	if h.ours {
+		h.ours = false
+		a.oursHoles--
+	}
+}
+
+// ours marks the hole of h as one that pure ACKs should decide.
+func (a *Assembler) ours(h *half) {
+	if !h.ours {
+		h.ours = true
+		a.oursHoles++
+	}
+}
+
+func (a *Assembler) doubt(c *Conn, h *half, from, to uint32) {
+	d, ok := c.dir(h)
+	if !ok {
+		return
+	}
+	if c.handler == nil {
+		c.handler = a.factory.Open(c)
+	}
+	c.handler.Doubt(d, h.offset(from), h.offset(to))
+}
