@@ -1,0 +1,1140 @@
+package http1
+
+import (
+	"bytes"
+
+	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+type sideState uint8
+
+const (
+	// sideIdle: between messages.
+	sideIdle sideState = iota
+	sideHead
+	sideBody
+	// sideSeek: out of sync; looking for a segment that begins a message.
+	sideSeek
+	// sideWait: behind a CONNECT, until its answer says what follows.
+	sideWait
+	// sideTunnel: HTTP has ended.
+	sideTunnel
+	// sideDead: nothing of this direction is used any more.
+	sideDead
+	// sideEnd: FIN or RST.
+	sideEnd
+)
+
+// maxOutstanding bounds the requests of a connection that wait for an answer.
+const maxOutstanding = 1000
+
+// side is one direction's parser.
+type side struct {
+	state sideState
+	buf   []byte // of a head that is not whole yet
+	body  body
+}
+
+// conn follows one connection.
+type conn struct {
+	p   *Parser
+	tcp *reassembly.Conn
+
+	req  side
+	resp side
+
+	// Requests that wait, in order.
+	first, last *pending
+	n           int
+	requests    uint32 // seen so far
+
+	// cur is the request that the client's parser is in.
+	cur *pending
+	// clientSync and serverSync: the place in the stream is certain.
+	clientSync, serverSync bool
+	pipelined              bool
+	clientSeen, serverSeen bool
+	counted                bool // an unparsable connection is counted once
+
+	// prevAck is the highest position that the client had acknowledged before
+	// the bytes at hand.
+	prevAck   uint64
+	prevAckOK bool
+	clientOff uint64 // delivered so far
+	serverOff uint64
+	held      uint64 // bytes behind a CONNECT
+
+	// The answer at hand: where and when it began, its request, if known.
+	answer     *pending
+	answering  bool // interim answers were seen for answer
+	respStart  uint64
+	respAck    uint64
+	respAckOK  bool
+	respFirst  int64
+	respLast   int64
+	respLost   bool // a hole inside the answer at hand
+	respOwner  bool // the answer at hand belongs to answer
+	respOrphan bool
+	// lastEnd and lastHead are the ends of the last final answer and of its
+	// head, for proving where a request begins.
+	lastEnd, lastHead uint64
+	boundaryOK        bool
+
+	overlaps [2]struct{ from, to uint64 }
+	free     *conn
+}
+
+// Data implements reassembly.Handler.
+func (c *conn) Data(d reassembly.Dir, b []byte, at *reassembly.At) {
+	if d == reassembly.Client {
+		c.clientData(b, at)
+		c.clientOff = at.Offset + uint64(len(b))
+		return
+	}
+	c.serverData(b, at)
+	c.serverOff = at.Offset + uint64(len(b))
+}
+
+// Doubt implements reassembly.Handler.
+func (c *conn) Doubt(d reassembly.Dir, from, to uint64) {
+	o := &c.overlaps[d]
+	if o.to == 0 || from < o.from {
+		o.from = from
+	}
+	o.to = max(o.to, to)
+}
+
+// End implements reassembly.Handler.
+func (c *conn) End(d reassembly.Dir, how reassembly.End) {
+	if d == reassembly.Client {
+		c.req.state = sideEnd
+		return
+	}
+	s := &c.resp
+	if s.state == sideBody && s.body.kind == exchange.FramingClose && how == reassembly.EndFIN {
+		c.endAnswer(c.serverOff, c.respLast)
+	}
+	s.state = sideEnd
+}
+
+// Close implements reassembly.Handler.
+func (c *conn) Close(why reassembly.Close) {
+	p := c.p
+	result, reason := ResultNoResponse, ReasonNone
+	switch why {
+	case reassembly.CloseStopped:
+		result = ResultStopped
+	case reassembly.CloseEvicted:
+		result = ResultEvicted
+	}
+	if c.answering || c.answer != nil {
+		reason = ReasonCut
+	}
+	for r := c.first; r != nil; {
+		next := r.next
+		why := reason
+		if !r.done {
+			why = ReasonCut
+		}
+		if result != ResultNoResponse {
+			why = ReasonNone
+		}
+		switch {
+		case r.fail != 0:
+			p.count(r.fail, r.failWhy)
+		case r.tentative && result == ResultNoResponse:
+			p.count(ResultGap, ReasonUnproven)
+		case (r.spoiled || c.respLost && r == c.answer) && result == ResultNoResponse:
+			p.count(ResultGap, ReasonNone)
+		default:
+			p.count(result, why)
+		}
+		reason = ReasonNone
+		p.freePending(r)
+		r = next
+	}
+	c.release(&c.req)
+	c.release(&c.resp)
+	*c = conn{free: p.conns}
+	p.conns = c
+}
+
+func (c *conn) release(s *side) {
+	if s.buf != nil {
+		c.p.cfg.Budget.Give(int64(cap(s.buf)))
+		s.buf = nil
+	}
+}
+
+// grow appends to a head that is not whole and says whether the budget has
+// room.
+func (c *conn) grow(s *side, b []byte) bool {
+	old := cap(s.buf)
+	if len(s.buf)+len(b) > old {
+		n := max(2*old, len(s.buf)+len(b), 1024)
+		if !c.p.cfg.Budget.Take(int64(n - old)) {
+			return false
+		}
+		s.buf = append(make([]byte, 0, n), s.buf...)
+		if cap(s.buf) != n {
+			c.p.cfg.Budget.Take(int64(cap(s.buf) - n))
+		}
+	}
+	s.buf = append(s.buf, b...)
+	return true
+}
+
+// drop removes the first request with the given result.
+func (c *conn) dropFirst(r Result, why Reason) {
+	x := c.first
+	if x.fail != 0 {
+		r, why = x.fail, x.failWhy
+	}
+	c.unlinkFirst()
+	c.p.count(r, why)
+	c.p.freePending(x)
+}
+
+func (c *conn) unlinkFirst() {
+	x := c.first
+	c.first = x.next
+	if c.first == nil {
+		c.last = nil
+	}
+	c.n--
+	if c.cur == x {
+		c.cur = nil
+	}
+	if c.answer == x {
+		c.answer, c.respOwner = nil, false
+	}
+}
+
+// unparsable ends the use of the connection and counts it once.
+func (c *conn) unparsable(why Reason) {
+	if !c.counted {
+		c.counted = true
+		c.p.start()
+		c.p.count(ResultUnparsable, why)
+	}
+	c.kill()
+}
+
+func (c *conn) kill() {
+	for _, s := range []*side{&c.req, &c.resp} {
+		if s.state != sideEnd {
+			s.state = sideDead
+		}
+		c.release(s)
+	}
+}
+
+// ---- the client's direction
+
+func (c *conn) clientData(b []byte, at *reassembly.At) {
+	off := at.Offset
+	p := c.p
+	for first := true; len(b) > 0; first = false {
+		s := &c.req
+		// A segment that begins like a request while the place is unsure.
+		if first && at.Start && !c.clientSync && (s.state == sideSeek || s.state == sideIdle || c.cur != nil && c.cur.tentative) && c.mayBegin(b, at) {
+			c.abandon()
+			s.state = sideIdle
+		} else if !c.clientSync && s.state == sideIdle && c.cur == nil && c.last == nil {
+			s.state = sideSeek
+		}
+		switch s.state {
+		case sideIdle:
+			if b[0] == '\r' || b[0] == '\n' { // RFC 9112 section 2.2
+				b, off = b[1:], off+1
+				p.st.Parsed++
+				continue
+			}
+			if !c.beginRequest(b, at, off) {
+				continue
+			}
+		case sideHead:
+			n, whole := c.requestHead(b, off)
+			p.st.Parsed += uint64(n)
+			if whole {
+				c.cur.last = at.Time
+			}
+			if at.Urgent && c.cur != nil && c.cur.doubt == 0 {
+				c.cur.doubt = exchange.DoubtUrgent
+			}
+			b, off = b[n:], off+uint64(n)
+			if s.state == sideHead {
+				c.note(at)
+				return
+			}
+			if whole && c.cur != nil && c.cur.done {
+				c.finishRequest()
+			}
+		case sideBody:
+			r := c.cur
+			n, done, ok := s.body.feed(b)
+			p.st.Parsed += uint64(n)
+			b, off = b[n:], off+uint64(n)
+			r.bodySeen = true
+			r.last = at.Time
+			if at.Urgent {
+				r.doubt = exchange.DoubtUrgent
+			}
+			switch {
+			case !ok:
+				c.failRequest(ResultUnparsable, ReasonSyntax)
+			case done:
+				r.end, r.done = off, true
+				if s.body.doubt && r.doubt == 0 {
+					r.doubt = exchange.DoubtChunk
+				}
+				c.finishRequest()
+			}
+		case sideSeek:
+			p.st.AfterGap += uint64(len(b))
+			c.clientSeen = true
+			c.note(at)
+			return
+		case sideWait:
+			c.held += uint64(len(b))
+			c.note(at)
+			return
+		case sideTunnel:
+			p.st.Upgraded += uint64(len(b))
+			return
+		default:
+			p.st.Unparsable += uint64(len(b))
+			return
+		}
+	}
+	c.note(at)
+}
+
+// note remembers what the client had acknowledged.
+func (c *conn) note(at *reassembly.At) {
+	c.clientSeen = true
+	if at.AckOK && (!c.prevAckOK || at.Ack > c.prevAck) {
+		c.prevAck, c.prevAckOK = at.Ack, true
+	}
+}
+
+// mayBegin says whether the bytes at a segment's start can be taken for the
+// beginning of a request while the client's direction is out of sync.
+func (c *conn) mayBegin(b []byte, at *reassembly.At) bool {
+	if !at.AckOK || !wholeRequestLine(b) {
+		return false
+	}
+	if !c.clientSeen {
+		return true
+	}
+	return c.prevAckOK && at.Ack > c.prevAck && c.boundaryOK && (at.Ack == c.lastEnd || at.Ack == c.lastHead)
+}
+
+// abandon gives up the request at hand, which was not proven.
+func (c *conn) abandon() {
+	c.release(&c.req)
+	if c.cur != nil {
+		c.cur.done = true
+		c.cur.fail, c.cur.failWhy = ResultGap, ReasonUnproven
+		c.cur = nil
+	}
+}
+
+// beginRequest starts a request at b, or says what the bytes are instead.
+func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
+	may, _ := maybeRequest(b)
+	if !may {
+		if c.requests == 0 && c.clientSync {
+			switch {
+			case b[0] == 0x16 && (len(b) < 2 || b[1] == 3):
+				c.unparsable(ReasonTLS)
+			default:
+				c.unparsable(ReasonProtocol)
+			}
+			return false
+		}
+		c.loseClient()
+		return false
+	}
+	if c.n >= maxOutstanding {
+		c.p.start()
+		c.p.count(ResultUnparsable, ReasonPipeline)
+		c.kill()
+		return false
+	}
+	p := c.p
+	r := p.newPending()
+	r.start, r.first = off, at.Time
+	r.ack, r.ackOK = at.Ack, at.AckOK
+	r.reused = c.requests > 0
+	r.tentative = !c.clientSync
+	if r.tentative {
+		r.firstSeen = !c.clientSeen
+		r.boundary = c.boundaryOK && at.AckOK && (at.Ack == c.lastEnd || at.Ack == c.lastHead) && c.prevAckOK && at.Ack > c.prevAck
+	}
+	if c.last != nil {
+		// Sent before the answer to the one before was whole: pipelining.
+		l := c.last
+		if !l.respDone && (l.ackOK && r.ackOK && r.ack == l.ack || c.serverSync && c.clientSync) {
+			c.pipelined = true
+		}
+		c.last.next = r
+	} else {
+		c.first = r
+	}
+	c.last = r
+	c.n++
+	c.requests++
+	c.cur = r
+	c.req.state = sideHead
+	p.start()
+	return true
+}
+
+// requestHead takes bytes of a head; whole when it ended.
+func (c *conn) requestHead(b []byte, off uint64) (n int, whole bool) {
+	s := &c.req
+	head := b
+	had := len(s.buf)
+	if had > 0 {
+		if !c.grow(s, b[:min(len(b), MaxHead+1-had)]) {
+			c.failRequest(ResultEvicted, ReasonNone)
+			return len(b), false
+		}
+		head = s.buf
+	}
+	end := headEnd(head, had)
+	if end < 0 || end > MaxHead {
+		if len(head) > MaxHead {
+			c.failRequest(ResultTooLarge, ReasonHead)
+			return len(b), false
+		}
+		if had == 0 {
+			if may, _ := maybeRequest(b); !may {
+				c.failRequest(ResultUnparsable, ReasonSyntax)
+				return 0, false
+			}
+			if !c.grow(s, b) {
+				c.failRequest(ResultEvicted, ReasonNone)
+			}
+		}
+		return len(b), false
+	}
+	n = end - had
+	c.parseRequest(head[:end], off+uint64(n))
+	c.release(s)
+	return n, true
+}
+
+const preface = "PRI * HTTP/2.0\r\n\r\n"
+
+func (c *conn) parseRequest(head []byte, end uint64) {
+	p, r := c.p, c.cur
+	l, rest := line(head)
+	method, target, minor, ok := requestLine(l)
+	if !ok {
+		if string(head) == preface {
+			c.first, c.last, c.n, c.cur = dropLast(c.first, r), nil, c.n-1, nil
+			for x := c.first; x != nil; x = x.next {
+				c.last = x
+			}
+			p.freePending(r)
+			p.count(ResultUnparsable, ReasonHTTP2)
+			c.counted = true
+			c.kill()
+			return
+		}
+		c.failRequest(ResultUnparsable, ReasonSyntax)
+		return
+	}
+	var f framingFields
+	p.fields = p.fields[:0]
+	if !scanFields(rest, &f, &p.fields) {
+		c.failRequest(ResultTooLarge, ReasonHead)
+		return
+	}
+	r.headEnd, r.headDone = end, true
+	r.minor = minor
+	r.expect = f.expect && minor > 0
+	switch {
+	case string(method) == "HEAD":
+		r.method = methodHead
+	case string(method) == "CONNECT":
+		r.method = methodConnect
+	}
+	r.doubt = requestDoubt(method, target, minor, &f)
+	kind, length, ok := requestFraming(&f)
+	c.decide(method, target)
+	if ok && r.decision.Want > exchange.WantFrame {
+		c.keepRequest(method, target, head, kind, f.host)
+	}
+	if !ok {
+		c.failRequest(ResultUnparsable, ReasonFraming)
+		return
+	}
+	if c.answer == r && r.method != methodOther {
+		r.spoiled = true // its answer was read without knowing the method
+	}
+	c.req.body.begin(kind, length, r.reqKeep)
+	c.req.state = sideBody
+	if kind == exchange.FramingNone {
+		r.done, r.end = true, end
+	}
+}
+
+// dropLast gives the list without its last element.
+func dropLast(first, last *pending) *pending {
+	if first == last {
+		return nil
+	}
+	for x := first; x != nil; x = x.next {
+		if x.next == last {
+			x.next = nil
+		}
+	}
+	return first
+}
+
+func requestDoubt(method, target []byte, minor byte, f *framingFields) exchange.Doubt {
+	switch {
+	case f.te && f.cl:
+		return exchange.DoubtTEAndCL
+	case f.te && minor == 0:
+		return exchange.DoubtTEIn10
+	case f.te && !f.teExact:
+		return exchange.DoubtTE
+	case f.clBad:
+		return exchange.DoubtCL
+	case f.hosts > 1 || f.hosts == 0 && minor > 0:
+		return exchange.DoubtHost
+	case string(method) == "CONNECT":
+		return exchange.DoubtConnect
+	case f.upgrade != nil:
+		return exchange.DoubtUpgrade
+	case target[0] != '/' && string(target) != "*":
+		return exchange.DoubtTarget
+	case bytes.IndexByte(target, ' ') >= 0:
+		return exchange.DoubtTarget
+	}
+	return f.doubt
+}
+
+// requestFraming is RFC 9112 section 6.3 for requests.
+func requestFraming(f *framingFields) (kind exchange.Framing, n uint64, ok bool) {
+	switch {
+	case f.te && f.chunked:
+		return exchange.FramingChunked, 0, true
+	case f.te, f.clBad:
+		return 0, 0, false
+	case f.cl && f.length > 0:
+		return exchange.FramingLength, f.length, true
+	case f.cl:
+		return exchange.FramingNone, 0, true
+	}
+	return exchange.FramingNone, 0, true
+}
+
+// decide asks the keeper.
+func (c *conn) decide(method, target []byte) {
+	p, r := c.p, c.cur
+	var domain uint16
+	p.flow, domain = c.tcp.Flow()
+	if p.cfg.Domain != nil {
+		p.flow.Domain = p.cfg.Domain(domain)
+	}
+	p.head = exchange.Head{
+		Flow: &p.flow, ISN: c.tcp.ISN(), Offset: r.start, Time: r.first,
+		Method: method, Target: target, Fields: p.fields, Doubt: r.doubt,
+	}
+	r.decision = p.cfg.Keeper.Keep(&p.head)
+	if r.decision.Want > exchange.WantFrame {
+		r.flow = p.flow
+	}
+}
+
+func (c *conn) keepRequest(method, target, head []byte, kind exchange.Framing, host []byte) {
+	p, r := c.p, c.cur
+	proto := "HTTP/1.1"
+	if r.minor == 0 {
+		proto = "HTTP/1.0"
+	}
+	q := &exchange.Request{
+		Method: string(method), Target: string(target), Proto: proto, Host: string(host),
+		Framing: kind, FirstByte: r.first,
+	}
+	r.req = q
+	r.reqKeep = &content{hash: newHash(), max: p.cfg.MaxBody}
+	if r.decision.Want < exchange.WantWhole {
+		return
+	}
+	if r.doubt == exchange.DoubtNone && !strict(head) {
+		r.doubt = exchange.DoubtSyntax
+	}
+	if !r.take(p.cfg.Budget, int64(2*len(head))) {
+		r.reqKeep.over = true
+		return
+	}
+	q.Head = bytes.Clone(head)
+	_, rest := line(head)
+	q.Header = header(rest)
+	r.reqKeep.keepWire = true
+	r.reqKeep.keep = kind == exchange.FramingChunked
+	r.reqKeep.take = r.taker(p.cfg.Budget)
+}
+
+func (r *pending) take(b *reassembly.Budget, n int64) bool {
+	if !b.Take(n) {
+		return false
+	}
+	r.taken += n
+	return true
+}
+
+func (r *pending) taker(b *reassembly.Budget) func(int64) bool {
+	return func(n int64) bool { return r.take(b, n) }
+}
+
+// finishRequest is called when cur is whole.
+func (c *conn) finishRequest() {
+	r := c.cur
+	c.cur = nil
+	c.req.state = sideIdle
+	if o := &c.overlaps[reassembly.Client]; o.to > r.start && o.from < r.end && r.doubt == 0 {
+		r.doubt = exchange.DoubtOverlap
+	}
+	if k := r.reqKeep; k != nil {
+		if k.over {
+			r.fail, r.failWhy = ResultTooLarge, ReasonBody
+		}
+		if r.req != nil && r.req.Head != nil {
+			if k.keepWire && !k.keep {
+				k.buf, k.keep = k.wire, true
+			}
+			r.req.Wire = k.wire
+			if k.tail != nil {
+				r.req.Trailer = header(k.tail)
+			}
+		}
+		r.req.Body = k.result(c.req.body.size)
+		r.req.LastByte = r.last
+	}
+	if r.method == methodConnect {
+		c.req.state = sideWait
+	}
+	if r.respDone {
+		c.settle(r)
+	}
+}
+
+// failRequest gives up the request at hand and the place in the stream.
+func (c *conn) failRequest(res Result, why Reason) {
+	r := c.cur
+	if r != nil {
+		r.fail, r.failWhy = res, why
+		r.done = true
+		r.end = r.start + 1
+		c.cur = nil
+		if r.respDone {
+			c.settle(r)
+		}
+	}
+	c.release(&c.req)
+	c.loseClient()
+}
+
+// loseClient ends the sync of the client's direction.
+func (c *conn) loseClient() {
+	c.clientSync = false
+	c.req.state = sideSeek
+	c.clientSeen = true
+}
+
+// Gap implements reassembly.Handler.
+func (c *conn) Gap(d reassembly.Dir, n uint64, at *reassembly.At) {
+	if d == reassembly.Server {
+		c.serverGap(n, at)
+		c.serverOff = at.Offset + n
+		return
+	}
+	c.clientGap(n, at)
+	c.clientOff = at.Offset + n
+}
+
+func (c *conn) clientGap(n uint64, at *reassembly.At) {
+	defer func() {
+		c.clientSeen = true
+		if at.AckOK && (!c.prevAckOK || at.Ack > c.prevAck) {
+			c.prevAck, c.prevAckOK = at.Ack, true
+		}
+		if !at.AckOK {
+			c.prevAckOK = false
+		}
+	}()
+	s := &c.req
+	switch s.state {
+	case sideBody:
+		r := c.cur
+		r.spoiled, r.bodySeen = true, true
+		done, ok := s.body.skip(n)
+		if ok {
+			if done {
+				r.end, r.done = at.Offset+n, true
+				c.finishRequest()
+			}
+			return
+		}
+		c.failRequest(ResultGap, ReasonNone)
+	case sideHead:
+		c.failRequest(ResultGap, ReasonNone)
+	case sideIdle:
+		c.loseClient()
+	case sideWait:
+		c.held = 0
+	}
+}
+
+// ---- the server's direction
+
+func (c *conn) serverData(b []byte, at *reassembly.At) {
+	off := at.Offset
+	p := c.p
+	for first := true; len(b) > 0; first = false {
+		s := &c.resp
+		if s.state == sideIdle && !c.serverSeen && !c.serverSync {
+			s.state = sideSeek
+		}
+		c.serverSeen = true
+		if first && at.Start && !c.serverSync && (s.state == sideSeek || s.state == sideBody || s.state == sideHead) {
+			if _, sure := maybeResponse(b); sure && (s.state == sideSeek || c.expected(at) != nil) {
+				c.dropAnswer()
+				s.state = sideIdle
+			}
+		}
+		switch s.state {
+		case sideIdle:
+			if b[0] == '\r' || b[0] == '\n' {
+				b, off = b[1:], off+1
+				p.st.Parsed++
+				continue
+			}
+			if may, _ := maybeResponse(b); !may {
+				if c.serverSync && c.requests == 0 && c.first == nil && off == 0 {
+					c.unparsable(ReasonProtocol)
+				} else {
+					c.loseServer()
+				}
+				continue
+			}
+			c.respStart, c.respFirst, c.respLast = off, at.Time, at.Time
+			c.respAck, c.respAckOK = at.Ack, at.AckOK
+			c.respLost = false
+			s.state = sideHead
+		case sideHead:
+			n := c.responseHead(b, off, at)
+			p.st.Parsed += uint64(n)
+			b, off = b[n:], off+uint64(n)
+		case sideBody:
+			n, done, ok := s.body.feed(b)
+			p.st.Parsed += uint64(n)
+			b, off = b[n:], off+uint64(n)
+			c.respLast = at.Time
+			switch {
+			case !ok:
+				c.failAnswer(ResultUnparsable, ReasonSyntax)
+			case done:
+				c.endAnswer(off, at.Time)
+			}
+		case sideSeek:
+			p.st.AfterGap += uint64(len(b))
+			return
+		case sideTunnel:
+			p.st.Upgraded += uint64(len(b))
+			return
+		default:
+			p.st.Unparsable += uint64(len(b))
+			return
+		}
+	}
+}
+
+// expected is the outstanding request whose answer must stand where at is: the
+// one that was sent when everything before had been received.
+func (c *conn) expected(at *reassembly.At) *pending {
+	return c.findExpected(at.Offset, at.Ack, at.AckOK)
+}
+
+func (c *conn) findExpected(off, ack uint64, ackOK bool) *pending {
+	if !ackOK {
+		return nil
+	}
+	for r := c.first; r != nil; r = r.next {
+		if !r.ackOK || r.ack != off || ack <= r.start || r.respDone || r.fail != 0 {
+			continue
+		}
+		if r.tentative {
+			if r.firstSeen && r.done && r.end == ack || r.boundary {
+				return r
+			}
+			continue
+		}
+		if !c.pipelined {
+			return r
+		}
+	}
+	return nil
+}
+
+// match finds the request of the answer that begins at respStart. ok is false
+// when the answer belongs to nobody that is known.
+func (c *conn) match() (r *pending, orphan bool) {
+	if c.serverSync {
+		r = c.first
+		for r != nil && r.respDone {
+			r = r.next
+		}
+		if r != nil && !r.tentative {
+			if c.respAckOK && c.respAck <= r.start {
+				return nil, true
+			}
+			return r, false
+		}
+		if r == nil && c.clientSync {
+			return nil, true
+		}
+	}
+	r = c.findExpected(c.respStart, c.respAck, c.respAckOK)
+	if r == nil {
+		return nil, false
+	}
+	for c.first != r {
+		c.dropFirst(ResultGap, ReasonNone)
+	}
+	if !c.serverSync || r.tentative {
+		c.p.st.Resyncs++
+	}
+	c.serverSync = true
+	if r.tentative {
+		for x := r; x != nil; x = x.next {
+			x.tentative = false
+		}
+		c.clientSync = true
+	}
+	return r, false
+}
+
+// responseHead takes bytes of a head and says how many.
+func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
+	s := &c.resp
+	head := b
+	had := len(s.buf)
+	if had > 0 {
+		if !c.grow(s, b[:min(len(b), MaxHead+1-had)]) {
+			c.failAnswer(ResultEvicted, ReasonNone)
+			return len(b)
+		}
+		head = s.buf
+	}
+	end := headEnd(head, had)
+	if end < 0 || end > MaxHead {
+		may, _ := maybeResponse(head)
+		switch {
+		case !may:
+			c.failAnswer(ResultUnparsable, ReasonSyntax)
+		case len(head) > MaxHead:
+			c.failAnswer(ResultTooLarge, ReasonHead)
+		case had == 0 && !c.grow(s, b):
+			c.failAnswer(ResultEvicted, ReasonNone)
+		}
+		return len(b)
+	}
+	n := end - had
+	c.parseResponse(head[:end], off+uint64(n), at)
+	c.release(s)
+	return n
+}
+
+func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
+	p, s := c.p, &c.resp
+	l, rest := line(head)
+	status, reason, minor, ok := statusLine(l)
+	var f framingFields
+	if !ok || !scanFields(rest, &f, nil) {
+		c.failAnswer(ResultUnparsable, ReasonSyntax)
+		return
+	}
+	if !c.answering {
+		c.answer, c.respOrphan = c.match()
+		c.respOwner = c.answer != nil
+		if c.answer == nil && (c.serverSync || !c.clientSync) && (status >= 200 || status == 101) {
+			p.start()
+			switch {
+			case c.respOrphan:
+				p.st.Orphans++
+				p.count(ResultNoRequest, ReasonNone)
+			case c.serverSync:
+				p.count(ResultGap, ReasonNone)
+			default:
+				p.count(ResultNoRequest, ReasonLate)
+			}
+		}
+	}
+	r := c.answer
+	if status < 200 && status != 101 {
+		c.answering = r != nil
+		if r != nil && r.decision.Want > exchange.WantFrame {
+			r.interim = append(r.interim, status)
+		}
+		if status == 100 && r != nil {
+			r.expect = false
+		}
+		s.state = sideIdle
+		return
+	}
+	c.answering = false
+	if r == nil && !c.respOrphan {
+		c.serverSync = false // the method, and so the framing, is not known
+	}
+	method := methodOther
+	if r != nil {
+		method = r.method
+		r.status, r.rFirst = status, c.respFirst
+		if f.te && f.cl {
+			r.rDoubt = exchange.DoubtTEAndCL
+		}
+		if !r.headDone { // its method, and so the framing, is not known
+			r.spoiled, c.serverSync = true, false
+		}
+	}
+	c.lastHead, c.boundaryOK = end, false
+	if r != nil && r.expect && !r.bodySeen && !r.done {
+		// Whether the body still comes is the client's to decide.
+		r.fail, r.failWhy, r.done = ResultUnparsable, ReasonRefused, true
+		c.cur = nil
+		c.req.state = sideDead
+		c.release(&c.req)
+	}
+	if status == 101 || method == methodConnect && status/100 == 2 {
+		c.tunnel(r, status, head, reason, minor, &f)
+		return
+	}
+	if method == methodConnect && c.req.state == sideWait {
+		c.req.state = sideIdle
+		p.st.Unparsable += c.held
+		if c.held > 0 {
+			c.loseClient()
+		}
+		c.held = 0
+	}
+	kind, length, ok := responseFraming(method, status, minor, &f)
+	if !ok {
+		c.failAnswer(ResultUnparsable, ReasonFraming)
+		return
+	}
+	if kind >= exchange.FramingTunnel {
+		kind = exchange.FramingClose
+	}
+	if r != nil && (f.te && minor == 0 || f.te && f.chunked && !f.teExact) && r.fail == 0 {
+		r.fail, r.failWhy = ResultUnparsable, ReasonFraming
+	}
+	if r != nil && r.decision.Want > exchange.WantFrame && r.req != nil {
+		c.keepResponse(r, status, reason, minor, head, kind)
+	}
+	var keep *content
+	if r != nil {
+		keep = r.respKeep
+	}
+	s.body.begin(kind, length, keep)
+	if kind == exchange.FramingNone {
+		c.endAnswer(end, at.Time)
+		return
+	}
+	s.state = sideBody
+}
+
+// responseFraming is RFC 9112 section 6.3 for responses.
+func responseFraming(method methodKind, status int, minor byte, f *framingFields) (exchange.Framing, uint64, bool) {
+	switch {
+	case method == methodHead || status == 204 || status == 304:
+		return exchange.FramingNone, 0, true
+	case f.te && f.chunked:
+		return exchange.FramingChunked, 0, true
+	case f.te:
+		return exchange.FramingClose, 0, true
+	case f.clBad:
+		return 0, 0, false
+	case f.cl && f.length == 0:
+		return exchange.FramingNone, 0, true
+	case f.cl:
+		return exchange.FramingLength, f.length, true
+	}
+	return exchange.FramingClose, 0, true
+}
+
+func (c *conn) keepResponse(r *pending, status int, reason []byte, minor byte, head []byte, kind exchange.Framing) {
+	proto := "HTTP/1.1"
+	if minor == 0 {
+		proto = "HTTP/1.0"
+	}
+	q := &exchange.Response{Status: status, Reason: string(reason), Proto: proto, Interim: r.interim, Framing: kind, FirstByte: r.rFirst}
+	r.resp = q
+	r.respKeep = &content{hash: newHash(), max: c.p.cfg.MaxBody}
+	if r.decision.Want < exchange.WantWhole {
+		return
+	}
+	_, rest := line(head)
+	q.Header = header(rest)
+	r.take(c.p.cfg.Budget, int64(len(head)))
+	r.respKeep.keep = true
+	r.respKeep.take = r.taker(c.p.cfg.Budget)
+}
+
+// tunnel ends HTTP on the connection; the exchange is complete with its head.
+func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f *framingFields) {
+	p := c.p
+	c.resp.state = sideTunnel
+	if r == nil {
+		c.kill()
+		return
+	}
+	h2 := false
+	if status == 101 {
+		eachToken(f.upgrade, func(t []byte) { h2 = h2 || exchange.EqualFoldToken(t, "h2c") })
+	}
+	if h2 {
+		r.fail, r.failWhy = ResultUnparsable, ReasonHTTP2
+		c.counted = true
+	}
+	if !r.done {
+		r.spoiled, r.done = true, true
+	}
+	if r.decision.Want > exchange.WantFrame && r.req != nil {
+		kind := exchange.FramingTunnel
+		if status == 101 {
+			kind = exchange.FramingNone
+		}
+		c.keepResponse(r, status, reason, minor, head, kind)
+		r.resp.LastByte = r.rFirst
+		r.resp.Body = r.respKeep.result(0)
+	}
+	r.respDone = true
+	c.answer = nil
+	c.settle(r)
+	p.st.Upgraded += c.held
+	c.held = 0
+	if c.req.state != sideEnd {
+		c.req.state = sideTunnel
+		c.cur = nil
+		c.release(&c.req)
+	}
+	if h2 {
+		c.kill()
+	}
+}
+
+// endAnswer is called when the answer at hand is whole; end is its position.
+func (c *conn) endAnswer(end uint64, now int64) {
+	s := &c.resp
+	s.state = sideIdle
+	c.lastEnd, c.boundaryOK = end, true
+	r := c.answer
+	c.answer = nil
+	if r == nil {
+		return
+	}
+	if c.respLost {
+		r.spoiled = true
+	}
+	if o := &c.overlaps[reassembly.Server]; o.to > c.respStart && o.from < end && r.doubt == 0 {
+		r.doubt = exchange.DoubtOverlap
+	}
+	if s.body.doubt && r.rDoubt == 0 {
+		r.rDoubt = exchange.DoubtChunk
+	}
+	if q := r.resp; q != nil {
+		q.LastByte = max(now, r.rFirst)
+		q.Interim = r.interim
+		q.Body = r.respKeep.result(s.body.size)
+		if r.respKeep.tail != nil {
+			q.Trailer = header(r.respKeep.tail)
+		}
+	}
+	r.respDone = true
+	if r.done {
+		c.settle(r)
+	}
+}
+
+// settle counts an exchange both sides of which are over.
+func (c *conn) settle(r *pending) {
+	p := c.p
+	for c.first != nil && c.first != r {
+		c.dropFirst(ResultGap, ReasonNone)
+	}
+	switch {
+	case r.fail != 0:
+		p.count(r.fail, r.failWhy)
+	case r.spoiled || r.tentative:
+		p.count(ResultGap, ReasonNone)
+	default:
+		p.count(ResultComplete, ReasonNone)
+		p.emit(c, r)
+	}
+	c.unlinkFirst()
+	p.freePending(r)
+}
+
+// dropAnswer forgets an answer whose framing was only assumed.
+func (c *conn) dropAnswer() {
+	c.release(&c.resp)
+	c.answer, c.answering = nil, false
+}
+
+// failAnswer gives up the answer at hand and the place in the stream.
+func (c *conn) failAnswer(res Result, why Reason) {
+	c.release(&c.resp)
+	r := c.answer
+	if r == nil && c.serverSync {
+		if m, _ := c.match(); m != nil {
+			r = m
+		}
+	}
+	c.loseServer()
+	if r == nil {
+		return
+	}
+	r.fail, r.failWhy = res, why
+	r.respDone = true
+	if r.done {
+		c.settle(r)
+	}
+}
+
+// loseServer ends the sync of the server's direction.
+func (c *conn) loseServer() {
+	c.serverSync = false
+	c.answer, c.answering = nil, false
+	c.boundaryOK = false
+	c.resp.state = sideSeek
+}
+
+func (c *conn) serverGap(n uint64, at *reassembly.At) {
+	s := &c.resp
+	c.serverSeen = true
+	switch s.state {
+	case sideBody:
+		c.respLost = true
+		done, ok := s.body.skip(n)
+		if ok {
+			if done {
+				c.endAnswer(at.Offset+n, at.Time)
+			}
+			return
+		}
+		c.failAnswer(ResultGap, ReasonNone)
+	case sideHead:
+		c.failAnswer(ResultGap, ReasonNone)
+	case sideIdle:
+		c.loseServer()
+	}
+}

@@ -1,0 +1,31 @@
+// Package http1 turns the ordered bytes of a connection into HTTP/1.0 and
+// HTTP/1.1 exchanges (RFC 9112). Input: the calls of reassembly.Handler.
+// Output: the calls of Sink, one for each complete exchange.
+//
+// An exchange is complete, and then byte-exact and paired by proof, or it is
+// counted under its reason and dropped.
+//
+// # Pairing
+//
+// While both directions are in sync, answers pair with requests in order
+// (RFC 9112 section 9.3), but an answer whose first segment does not
+// acknowledge the request's first byte was sent before the request came: it
+// belongs to nobody. A hole in the middle of a body of known length leaves the
+// framing intact and spoils only its own exchange. Any other hole ends the sync
+// of its direction:
+//
+//   - The server's is found again at a segment that begins with a status line,
+//     at exactly the position that an outstanding request acknowledged when it
+//     was sent. Text in a body that looks like a status line is not there,
+//     because a client that does not pipeline sends nothing in the middle of an
+//     answer. On a connection that has pipelined it is not found again.
+//   - The client's is found again at a segment that begins with a request line,
+//     if it acknowledges the end of a final answer and nothing that was sent
+//     before it did. On a connection that was joined late the first segment of
+//     all may do too, when the answer then acknowledges exactly its end.
+//
+// # Not done here
+//
+// HTTP/2 and TLS are recognised and counted. Behind a 101 or the 2xx to a
+// CONNECT nothing is read any more. Content codings are left as they are.
+package http1

@@ -1,0 +1,380 @@
+package http1
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+// MaxHead bounds a head, in bytes.
+const MaxHead = 64 << 10
+
+// maxFields bounds the lines of a head.
+const maxFields = 1024
+
+// headEnd gives the length of the head at the beginning of b, the empty line
+// included, or -1 when it is not whole. from is where an earlier look ended.
+func headEnd(b []byte, from int) int {
+	i := max(from-3, 0)
+	for {
+		n := bytes.IndexByte(b[i:], '\n')
+		if n < 0 {
+			return -1
+		}
+		i += n + 1
+		switch {
+		case i < len(b) && b[i] == '\n':
+			return i + 1
+		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
+			return i + 2
+		}
+	}
+}
+
+// framingFields is what a head says about the length of its message.
+type framingFields struct {
+	te       bool // a Transfer-Encoding is there
+	chunked  bool // its last coding is chunked
+	teExact  bool // and that is all it says
+	cl       bool // a Content-Length is there
+	clBad    bool // they differ or are no number
+	length   uint64
+	hosts    int
+	host     []byte
+	upgrade  []byte
+	expect   bool
+	close    bool
+	keep     bool
+	upgrades bool // Connection: upgrade
+	doubt    exchange.Doubt
+	fields   int
+}
+
+// line cuts the next line off b, without its end.
+func line(b []byte) (l, rest []byte) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 {
+		return b, nil
+	}
+	l, rest = b[:i], b[i+1:]
+	if n := len(l); n > 0 && l[n-1] == '\r' {
+		l = l[:n-1]
+	}
+	return l, rest
+}
+
+func trim(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for n := len(b); n > 0 && (b[n-1] == ' ' || b[n-1] == '\t' || b[n-1] == '\r'); n = len(b) {
+		b = b[:n-1]
+	}
+	return b
+}
+
+// scanFields reads the field lines of a head. into, when not nil, gets each
+// field; its slices point into b (a folded value is a copy).
+func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) bool {
+	for len(b) > 0 {
+		var l []byte
+		l, b = line(b)
+		if len(l) == 0 {
+			return true
+		}
+		if f.fields++; f.fields > maxFields {
+			return false
+		}
+		colon := bytes.IndexByte(l, ':')
+		if l[0] == ' ' || l[0] == '\t' {
+			// A fold without a field before it.
+			f.doubt = exchange.DoubtSyntax
+			continue
+		}
+		if colon <= 0 {
+			f.doubt = exchange.DoubtSyntax
+			continue
+		}
+		name, value := l[:colon], trim(l[colon+1:])
+		if c := name[colon-1]; c == ' ' || c == '\t' {
+			f.doubt = exchange.DoubtSyntax
+			name = trim(name)
+		}
+		// obs-fold (RFC 9112 section 5.2): read as one line, never replayed.
+		if len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+			f.doubt = exchange.DoubtSyntax
+			value = bytes.Clone(value)
+			for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+				l, b = line(b)
+				value = append(append(value, ' '), trim(l)...)
+			}
+			value = trim(value)
+		}
+		if into != nil {
+			*into = append(*into, exchange.HeadField{Name: name, Value: value})
+		}
+		f.note(name, value)
+	}
+	return true
+}
+
+func (f *framingFields) note(name, value []byte) {
+	switch len(name) {
+	case 4:
+		if exchange.EqualFoldToken(name, "host") {
+			if f.hosts++; f.hosts == 1 {
+				f.host = value
+			}
+		}
+	case 6:
+		if exchange.EqualFoldToken(name, "expect") {
+			f.expect = exchange.EqualFoldToken(value, "100-continue")
+		}
+	case 7:
+		if exchange.EqualFoldToken(name, "upgrade") {
+			f.upgrade = value
+		}
+	case 10:
+		if exchange.EqualFoldToken(name, "connection") {
+			eachToken(value, func(t []byte) {
+				switch {
+				case exchange.EqualFoldToken(t, "close"):
+					f.close = true
+				case exchange.EqualFoldToken(t, "keep-alive"):
+					f.keep = true
+				case exchange.EqualFoldToken(t, "upgrade"):
+					f.upgrades = true
+				}
+			})
+		}
+	case 14:
+		if exchange.EqualFoldToken(name, "content-length") {
+			f.contentLength(value)
+		}
+	case 17:
+		if exchange.EqualFoldToken(name, "transfer-encoding") {
+			f.teExact = !f.te && exchange.EqualFoldToken(value, "chunked")
+			f.te = true
+			eachToken(value, func(t []byte) { f.chunked = exchange.EqualFoldToken(t, "chunked") })
+		}
+	}
+}
+
+func eachToken(v []byte, do func([]byte)) {
+	for len(v) > 0 {
+		t := v
+		if i := bytes.IndexByte(v, ','); i >= 0 {
+			t, v = v[:i], v[i+1:]
+		} else {
+			v = nil
+		}
+		if t = trim(t); len(t) > 0 {
+			do(t)
+		}
+	}
+}
+
+// contentLength reads one Content-Length line; a list of equal numbers is one
+// number (RFC 9110 section 8.6).
+func (f *framingFields) contentLength(v []byte) {
+	if len(v) == 0 {
+		f.cl, f.clBad = true, true
+	}
+	for len(v) > 0 || !f.cl {
+		t := v
+		if i := bytes.IndexByte(v, ','); i >= 0 {
+			t, v = v[:i], v[i+1:]
+		} else {
+			v = nil
+		}
+		n, ok := decimal(trim(t))
+		if !ok || f.cl && n != f.length {
+			f.clBad = true
+		}
+		f.cl, f.length = true, n
+	}
+}
+
+func decimal(b []byte) (n uint64, ok bool) {
+	if len(b) == 0 || len(b) > 18 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n, true
+}
+
+// requestLine splits a request line. ok is false for what is none.
+func requestLine(l []byte) (method, target []byte, minor byte, ok bool) {
+	i := bytes.IndexByte(l, ' ')
+	if i <= 0 || i > maxMethod || !isToken(l[:i]) {
+		return nil, nil, 0, false
+	}
+	j := bytes.LastIndexByte(l, ' ')
+	for j == len(l)-1 && j > i { // a space behind the version
+		l = l[:j]
+		j = bytes.LastIndexByte(l, ' ')
+	}
+	v := l[j+1:]
+	if j <= i || len(v) != 8 || string(v[:7]) != "HTTP/1." || v[7] != '0' && v[7] != '1' {
+		return nil, nil, 0, false
+	}
+	target = trim(l[i+1 : j])
+	return l[:i], target, v[7] - '0', len(target) > 0
+}
+
+// maxMethod bounds a method, in bytes.
+const maxMethod = 32
+
+// statusLine splits a status line. The reason may be missing.
+func statusLine(l []byte) (status int, reason []byte, minor byte, ok bool) {
+	if len(l) < 12 || string(l[:7]) != "HTTP/1." || l[7] != '0' && l[7] != '1' || l[8] != ' ' {
+		return 0, nil, 0, false
+	}
+	for _, c := range l[9:12] {
+		if c < '0' || c > '9' {
+			return 0, nil, 0, false
+		}
+		status = status*10 + int(c-'0')
+	}
+	if status < 100 || len(l) > 12 && l[12] != ' ' {
+		return 0, nil, 0, false
+	}
+	if len(l) > 13 {
+		reason = trim(l[13:])
+	}
+	return status, reason, l[7] - '0', true
+}
+
+var tokenTable = func() (t [256]bool) {
+	for c := '0'; c <= '9'; c++ {
+		t[c] = true
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c], t[c-'a'+'A'] = true, true
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" { // RFC 9110 section 5.6.2
+		t[c] = true
+	}
+	return t
+}()
+
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if !tokenTable[c] {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// maybeRequest says whether b may be the beginning of a request line; sure
+// that it is METHOD SP and something.
+func maybeRequest(b []byte) (may, sure bool) {
+	n := 0
+	for n < len(b) && n <= maxMethod && tokenTable[b[n]] {
+		n++
+	}
+	if n == len(b) {
+		return n > 0 && n <= maxMethod, false
+	}
+	if n == 0 || n > maxMethod || b[n] != ' ' {
+		return false, false
+	}
+	return true, true
+}
+
+// wholeRequestLine says whether b begins with a request line that is all
+// there, for finding the sync again.
+func wholeRequestLine(b []byte) bool {
+	i := bytes.IndexByte(b[:min(len(b), MaxHead)], '\n')
+	if i < 0 {
+		_, sure := maybeRequest(b)
+		return sure
+	}
+	l, _ := line(b[:i+1])
+	_, _, _, ok := requestLine(l)
+	return ok
+}
+
+// maybeResponse says whether b may be the beginning of a status line.
+func maybeResponse(b []byte) (may, sure bool) {
+	const p = "HTTP/1."
+	if len(b) < len(p)+2 {
+		n := min(len(b), len(p))
+		return string(b[:n]) == p[:n], false
+	}
+	ok := string(b[:len(p)]) == p && (b[7] == '0' || b[7] == '1') && b[8] == ' '
+	return ok, ok
+}
+
+// header makes the list of fields from a head's field lines, as strings of one
+// copy.
+func header(fields []byte) exchange.Header {
+	n := bytes.Count(fields, []byte{'\n'})
+	h := make(exchange.Header, 0, n)
+	s := string(fields)
+	for len(s) > 0 {
+		l := s
+		if i := strings.IndexByte(s, '\n'); i >= 0 {
+			l, s = s[:i], s[i+1:]
+		} else {
+			s = ""
+		}
+		l = strings.TrimSuffix(l, "\r")
+		if l == "" {
+			break
+		}
+		if l[0] == ' ' || l[0] == '\t' {
+			if k := len(h) - 1; k >= 0 {
+				h[k].Value = strings.Trim(h[k].Value+" "+strings.Trim(l, " \t"), " \t")
+			}
+			continue
+		}
+		i := strings.IndexByte(l, ':')
+		if i <= 0 {
+			continue
+		}
+		h = append(h, exchange.Field{Name: strings.TrimRight(l[:i], " \t"), Value: strings.Trim(l[i+1:], " \t\r")})
+	}
+	return h
+}
+
+// strict says whether a head that is to be replayed keeps to the grammar of
+// RFC 9112 sections 2.2 and 5, so that no two readers take it differently.
+func strict(head []byte) bool {
+	first := true
+	for len(head) > 0 {
+		i := bytes.IndexByte(head, '\n')
+		if i < 1 || head[i-1] != '\r' {
+			return false
+		}
+		l := head[:i-1]
+		head = head[i+1:]
+		for _, c := range l {
+			if c < ' ' && c != '\t' || c == 0x7f {
+				return false
+			}
+		}
+		if first {
+			first = false
+			if bytes.Count(l, []byte{' '}) != 2 {
+				return false
+			}
+			continue
+		}
+		if len(l) == 0 {
+			return len(head) == 0
+		}
+		colon := bytes.IndexByte(l, ':')
+		if colon <= 0 || !isToken(l[:colon]) {
+			return false
+		}
+	}
+	return false
+}
