@@ -55,6 +55,8 @@ type conn struct {
 	clientSync, serverSync bool
 	pipelined              bool
 	clientSeen, serverSeen bool
+	clientJoined           bool
+	serverJoined           bool
 	counted                bool // an unparsable connection is counted once
 
 	// prevAck is the highest position that the client had acknowledged before
@@ -235,6 +237,7 @@ func (c *conn) kill() {
 func (c *conn) clientData(b []byte, at *reassembly.At) {
 	off := at.Offset
 	p := c.p
+	c.joinClient()
 	for first := true; len(b) > 0; first = false {
 		s := &c.req
 		// A segment that begins like a request while the place is unsure.
@@ -257,7 +260,7 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 		case sideHead:
 			n, whole := c.requestHead(b, off)
 			p.st.Parsed += uint64(n)
-			if whole {
+			if whole && c.cur != nil {
 				c.cur.last = at.Time
 			}
 			if at.Urgent && c.cur != nil && c.cur.doubt == 0 {
@@ -309,6 +312,22 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 		}
 	}
 	c.note(at)
+}
+
+// joinClient and joinServer find out, at the first bytes of a direction,
+// whether it is known from its beginning.
+func (c *conn) joinClient() {
+	if !c.clientJoined {
+		c.clientJoined = true
+		c.clientSync = c.tcp.FromStart(reassembly.Client)
+	}
+}
+
+func (c *conn) joinServer() {
+	if !c.serverJoined {
+		c.serverJoined = true
+		c.serverSync = c.tcp.FromStart(reassembly.Server)
+	}
 }
 
 // note remembers what the client had acknowledged.
@@ -662,6 +681,7 @@ func (c *conn) Gap(d reassembly.Dir, n uint64, at *reassembly.At) {
 }
 
 func (c *conn) clientGap(n uint64, at *reassembly.At) {
+	c.joinClient()
 	defer func() {
 		c.clientSeen = true
 		if at.AckOK && (!c.prevAckOK || at.Ack > c.prevAck) {
@@ -699,6 +719,7 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 func (c *conn) serverData(b []byte, at *reassembly.At) {
 	off := at.Offset
 	p := c.p
+	c.joinServer()
 	for first := true; len(b) > 0; first = false {
 		s := &c.resp
 		if s.state == sideIdle && !c.serverSeen && !c.serverSync {
@@ -1119,6 +1140,7 @@ func (c *conn) loseServer() {
 }
 
 func (c *conn) serverGap(n uint64, at *reassembly.At) {
+	c.joinServer()
 	s := &c.resp
 	c.serverSeen = true
 	switch s.state {

@@ -184,7 +184,6 @@ func (p *Parser) Open(c *reassembly.Conn) reassembly.Handler {
 		h = new(conn)
 	}
 	h.p, h.tcp = p, c
-	h.clientSync, h.serverSync = c.FromStart(reassembly.Client), c.FromStart(reassembly.Server)
 	return h
 }
 
