@@ -1,0 +1,23 @@
+// Package capture turns what was captured into TCP segments: the records that
+// the tap wrote into its rings (Live), or a pcap or pcapng file (File). Both
+// give the same reassembly.Segments to a Sink and count packets by the same
+// words, so everything behind them is the same code.
+//
+// Live reads each ring with one goroutine of its own, which also owns the
+// ring's Sink; File runs in the goroutine that calls Run. Order is the order
+// of the ring or of the file, never that of the time stamps.
+//
+// What it does not do: it neither reassembles nor undoes tunnels, IP fragments
+// are counted and not put together, and checksums are not looked at, because
+// offloading leaves them unset on the sending host.
+//
+// Frames are decoded with google/gopacket's layers, except where v1.1.19 would
+// change what is seen: IPv6 (it takes a frame's padding as payload behind a
+// hop-by-hop header), Linux cooked headers (an address length from the wire is
+// used as a slice bound; version 2 is unknown), and payload lengths (an IPv4
+// total length of 0 wraps at 65536). The file formats are read by this package
+// and not by gopacket's pcapgo, which serves as the oracle of the tests: it
+// keeps link types in 8 bits (so cooked v2 can't be told), takes a pcapng file
+// that was cut inside a block as complete, divides by zero on some time
+// resolutions, allocates what a damaged length says, and knows no offsets.
+package capture
