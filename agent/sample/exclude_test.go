@@ -1,0 +1,176 @@
+package sample
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// ruleNames are the default rules that a target hits.
+func ruleNames(d *detector, s string) string {
+	t := splitTarget([]byte(s))
+	var names []string
+	for i, r := range defaultRules {
+		if d.hits(t.path, t.query)&(1<<i) != 0 {
+			names = append(names, r.name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func TestDefaultExclusions(t *testing.T) {
+	d := newDetector()
+	seen := map[string]bool{}
+	for _, c := range []struct{ target, want string }{
+		{"/oauth/callback", "callback"},
+		{"/login/callback", "callback"},
+		{"/users/auth/github/callback", "callback"},
+		{"/login/oauth2/code/google", "callback"},
+		{"/oauth2/idpresponse", "callback"},
+		{"/saml/acs", "callback"},
+		{"/signin-oidc", "callback"},
+		{"/oauth/callback?code=x&state=y", "callback query-code-state"},
+		{"/back?state=y&code=x", "query-code-state"},
+		{"/back?code=x", ""},
+		{"/back?state=x", ""},
+		{"/back?CODE=x&a&State", "query-code-state"},
+		{"/back?c%6Fde=x&state=y", "query-code-state"},
+		{"/back?oauth_token=a&oauth_verifier=b", "query-oauth1"},
+		{"/sso?SAMLResponse=x", "query-saml"},
+		{"/logout", "logout"},
+		{"/Logout", "logout"},
+		{"/api/v1/log%6fut/", "logout"},
+		{"/logout.php", "logout"},
+		{"/logout;jsessionid=1", "logout"},
+		{"/x/../logout", "logout"},
+		{"//logout", "logout"},
+		{"http://example.com/logout", "logout"},
+		{"/logouts", ""},
+		{"/log/out", ""},
+		{"/%zzlogout", ""},
+		{"/connect/endsession", "logout"},
+		{"/.well-known/acme-challenge/abc", "acme-challenge"},
+		{"/acme-challenge/abc", ""},
+		{"/.well-known/security.txt", ""},
+		{"/.well-known/x/acme-challenge", ""},
+		{"/email/verify/3/abc", "verification"},
+		{"/confirm/email", "verification"},
+		{"/orders/42/confirmation", ""},
+		{"/users/confirmation", "verification"},
+		{"/password/reset/abc", "password-reset"},
+		{"/reset-password", "password-reset"},
+		{"/otp", "one-time-code"},
+		{"/login/magic-link", "one-time-code"},
+		{"/invitations/accept", "invitation"},
+		{"/newsletter/unsubscribe", "unsubscribe"},
+		{"/x?otp=1", "query-otp"},
+		{"/x?token=1", "query-token"},
+		{"/x?a=token", ""},
+		{"/x?tokens=1", ""},
+		{"/x?&&token", "query-token"},
+		{"/x?reset_token=1", "query-one-time-token"},
+		{"/x?oobCode=1", "query-one-time-token"},
+		{"/users/42?fields=name", ""},
+		{"/", ""},
+		{"*", ""},
+		{"/averyveryveryveryveryveryveryverylongsegment/logout", "logout"},
+	} {
+		if got := ruleNames(d, c.target); got != c.want {
+			t.Errorf("%s hits %q, want %q", c.target, got, c.want)
+		}
+		for name := range strings.FieldsSeq(c.want) {
+			seen[name] = true
+		}
+	}
+	for _, r := range DefaultExclusions() {
+		if !seen[r.Name] || r.Matches == "" || r.Why == "" {
+			t.Errorf("rule %+v has no example, or says nothing", r)
+		}
+	}
+	if len(d.pairs) > 64 || len(defaultRules) > 32 {
+		t.Errorf("too few bits for %d pairs, %d rules", len(d.pairs), len(defaultRules))
+	}
+	for _, words := range [][]string{slices.Collect(maps.Keys(d.segments)), slices.Collect(maps.Keys(d.keys))} {
+		for _, w := range words {
+			if len(w) > longestWord || w != strings.ToLower(w) {
+				t.Errorf("word %q can never be found", w)
+			}
+		}
+	}
+}
+
+func TestExclusionsSwitchOff(t *testing.T) {
+	d := newDetector()
+	for _, r := range DefaultExclusions() {
+		x, _, err := newExclusions([]string{"!" + r.Name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range defaultRules {
+			if on := x.defaults&(1<<i) != 0; on != (o.name != r.Name) {
+				t.Errorf("with !%s, rule %s holds: %v", r.Name, o.name, on)
+			}
+		}
+	}
+	x, _, err := newExclusions([]string{"/own", "!defaults"})
+	if err != nil || x.defaults != 0 || x.own.match([]byte("/own")) < 0 {
+		t.Errorf("!defaults leaves %b, %v", x.defaults, err)
+	}
+	if h := d.hits([]byte("/logout"), nil); h&x.defaults != 0 {
+		t.Error("/logout is excluded with !defaults")
+	}
+	_, at, err := newExclusions([]string{"/a", "!logoff"})
+	if at != 1 || err == nil || !strings.Contains(err.Error(), `no default exclusion "logoff": there are callback, logout,`) {
+		t.Errorf("an unknown name: field %d, %v", at, err)
+	}
+}
+
+func TestClean(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"/", "/"},
+		{"/a", "/a"},
+		{"/a/", "/a/"},
+		{"/a//b", "/a/b"},
+		{"//", "/"},
+		{"/a/./b", "/a/b"},
+		{"/a/.", "/a/"},
+		{"/a/..", "/"},
+		{"/a/../b", "/b"},
+		{"/../../b", "/b"},
+		{"/a/b/../../c/", "/c/"},
+		{"/a/%2e%2E/b", "/b"},
+		{"/a/.%2e/b", "/b"},
+		{"/...", "/..."},
+		{"/.well-known/x", "/.well-known/x"},
+		{"/a%2F..", "/a%2F.."},
+	} {
+		if got := string(clean(nil, []byte(c.in))); got != c.want {
+			t.Errorf("clean(%q) = %q, want %q", c.in, got, c.want)
+		}
+		if c.in != c.want && !unclean([]byte(c.in)) {
+			t.Errorf("%q passes for clean", c.in)
+		}
+	}
+}
+
+// net/url removes the dot segments of references by the same rule of RFC 3986.
+func TestCleanAgreesWithURL(t *testing.T) {
+	segment := rapid.SampledFrom([]string{"a", "b", ".", "..", "...", "c.d"})
+	rapid.Check(t, func(t *rapid.T) {
+		path := "/" + strings.Join(rapid.SliceOfN(segment, 1, 6).Draw(t, "segments"), "/")
+		if rapid.Bool().Draw(t, "slash") {
+			path += "/"
+		}
+		u, err := new(url.URL).Parse(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(clean([]byte("kept"), []byte(path))); got != "kept"+u.ResolveReference(u).Path {
+			t.Fatalf("clean(%q) = %q, net/url %q", path, got, u.ResolveReference(u).Path)
+		}
+	})
+}
