@@ -1,0 +1,516 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The tap: copies the TCP segments of selected ports into ring buffers.
+ *
+ * The reference path comes first: the verdict is TCX_NEXT whatever happens,
+ * nothing is written to the packet, its data is never pulled or moved, and what
+ * cannot be parsed is counted, not guessed.
+ *
+ * Oldest kernel: 5.10. So no bpf_loop, no atomics that return a value, no
+ * variable offsets into the stack.
+ */
+#include "kernel.h"
+#include "tap.h"
+
+/* The program calls only GPL-compatible helpers; see SPDX above. */
+char LICENSE[] SEC("license") = "GPL";
+
+/* Constants of one tap; each attachment loads the program with its own. */
+volatile const __u16 tap_id = 0;
+volatile const __u16 domain = 0;
+volatile const __u8 direction = TAP_REQUESTS | TAP_RESPONSES;
+volatile const __u8 link_header = 14; /* bytes before the IP header or the VLAN tags */
+/* Constants of all taps. */
+volatile const __u32 rings_count = 1;
+volatile const __u32 rings_mark = 0; /* bytes in a ring at which its reader is woken */
+volatile const __u32 hash_seed = 0;
+
+struct ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+};
+
+/* User space sets the number and size of the rings. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct ring);
+} rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* one for each ring */
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct tap_control);
+} controls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct tap_settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tap_cpu);
+} cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct tap_endpoint);
+	__type(value, __u8);
+} own_replays SEC(".maps");
+
+/* Not a result: the packet is a segment of TCP and its event is filled. */
+#define PARSED TAP_RESULTS
+
+#define MAX_TAGS       3 /* VLAN tags in the bytes */
+#define MAX_EXTENSIONS 8 /* IPv6 extension headers */
+#define MAX_PIECES     15
+
+#define FIN_SYN_RST 0x07
+
+struct ipv4 {
+	__u8 version_ihl;
+	__u8 tos;
+	__u16 length;
+	__u16 id;
+	__u16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 check;
+	__u32 src;
+	__u32 dst;
+};
+
+struct ipv6 {
+	__u32 version;
+	__u16 length;
+	__u8 next;
+	__u8 hops;
+	__u64 src[2];
+	__u64 dst[2];
+};
+
+struct ipv6_extension {
+	__u8 next;
+	__u8 length;
+	__u16 fragment;
+	__u32 rest;
+};
+
+struct tcp {
+	__u16 src_port;
+	__u16 dst_port;
+	__u32 seq;
+	__u32 ack;
+	__u8 offset;
+	__u8 flags;
+	__u16 window;
+	__u16 check;
+	__u16 urgent;
+};
+
+/* What is known of a packet beside its event. */
+struct segment {
+	struct tap_event ev;
+	__u32 payload; /* offset of the payload in the skb */
+};
+
+/*
+ * Copies n bytes at off, n constant. The linear part of the skb is read
+ * directly; whatever lies in its fragments takes the helper. Not 0: not there.
+ */
+#define peek(skb, off, to)                                                                         \
+	({                                                                                         \
+		void *p_ = (void *)(long)(skb)->data + (off);                                      \
+		long err_ = 0;                                                                     \
+		if (likely(p_ + sizeof(*(to)) <= (void *)(long)(skb)->data_end))                   \
+			__builtin_memcpy((to), p_, sizeof(*(to)));                                 \
+		else                                                                               \
+			err_ = bpf_skb_load_bytes((skb), (off), (to), sizeof(*(to)));              \
+		err_;                                                                              \
+	})
+
+static __always_inline int parse_tcp(struct __sk_buff *skb, struct segment *s, __u32 off, __u32 end)
+{
+	struct tcp tcp;
+	__u32 header;
+
+	/* off and end count from the start of the skb; end is that of the IP datagram. */
+	if (off + sizeof(tcp) > end || peek(skb, off, &tcp))
+		return TAP_UNPARSABLE;
+	header = (tcp.offset >> 4) * 4;
+	if (header < sizeof(tcp) || off + header > end)
+		return TAP_UNPARSABLE;
+	s->payload = off + header;
+	s->ev.src_port = bpf_ntohs(tcp.src_port);
+	s->ev.dst_port = bpf_ntohs(tcp.dst_port);
+	s->ev.seq = bpf_ntohl(tcp.seq);
+	s->ev.ack = bpf_ntohl(tcp.ack);
+	s->ev.flags = tcp.flags;
+	s->ev.total = end - off - header;
+	return PARSED;
+}
+
+static __always_inline int parse_ipv4(struct __sk_buff *skb, struct segment *s, __u32 off)
+{
+	__u32 header, length, there;
+	struct ipv4 ip;
+
+	if (peek(skb, off, &ip))
+		return TAP_UNPARSABLE;
+	header = (ip.version_ihl & 0x0f) * 4;
+	if (ip.version_ihl >> 4 != 4 || header < sizeof(ip))
+		return TAP_UNPARSABLE;
+	if (ip.protocol != IPPROTO_TCP)
+		return TAP_NOT_TCP;
+	if (ip.fragment & bpf_ntohs(0x3fff)) /* more fragments, or an offset */
+		return TAP_FRAGMENT;
+	there = skb->len - off;
+	length = bpf_ntohs(ip.length);
+	/* 0 is a packet longer than the field can say (BIG TCP). Ethernet pads short frames. */
+	if (length == 0 || length > there)
+		length = there;
+	if (length < header)
+		return TAP_UNPARSABLE;
+	*(__u64 *)&s->ev.src[0] = 0;
+	*(__u32 *)&s->ev.src[8] = 0xffff0000;
+	*(__u32 *)&s->ev.src[12] = ip.src;
+	*(__u64 *)&s->ev.dst[0] = 0;
+	*(__u32 *)&s->ev.dst[8] = 0xffff0000;
+	*(__u32 *)&s->ev.dst[12] = ip.dst;
+	return parse_tcp(skb, s, off + header, off + length);
+}
+
+static __always_inline int is_extension(__u32 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_FRAGMENT ||
+	       next == IPPROTO_AH || next == IPPROTO_DSTOPTS;
+}
+
+static __always_inline int parse_ipv6(struct __sk_buff *skb, struct segment *s, __u32 off)
+{
+	__u32 length, there, next, end, i;
+	struct ipv6_extension ext;
+	struct ipv6 ip;
+
+	if (peek(skb, off, &ip))
+		return TAP_UNPARSABLE;
+	if ((ip.version & 0xf0) != 0x60)
+		return TAP_UNPARSABLE;
+	there = skb->len - off - sizeof(ip);
+	length = bpf_ntohs(ip.length);
+	if (length == 0 || length > there)
+		length = there;
+	off += sizeof(ip);
+	end = off + length;
+	next = ip.next;
+	for (i = 0; i < MAX_EXTENSIONS && is_extension(next); i++) {
+		if (off + sizeof(ext) > end || peek(skb, off, &ext))
+			return TAP_UNPARSABLE;
+		if (next == IPPROTO_FRAGMENT) {
+			/* An atomic fragment (RFC 6946) is whole. */
+			if (ext.fragment & bpf_ntohs(0xfff9))
+				return ext.next == IPPROTO_TCP || is_extension(ext.next)
+					       ? TAP_FRAGMENT
+					       : TAP_NOT_TCP;
+			off += sizeof(ext);
+		} else if (next == IPPROTO_AH) {
+			off += (ext.length + 2) * 4; /* RFC 4302 section 2.2 */
+		} else {
+			off += (ext.length + 1) * 8; /* RFC 8200 section 4 */
+		}
+		next = ext.next;
+	}
+	if (is_extension(next) || off > end)
+		return TAP_UNPARSABLE;
+	if (next != IPPROTO_TCP)
+		return TAP_NOT_TCP;
+	__builtin_memcpy(s->ev.src, ip.src, sizeof(ip.src));
+	__builtin_memcpy(s->ev.dst, ip.dst, sizeof(ip.dst));
+	return parse_tcp(skb, s, off, end);
+}
+
+/* Fills the event but for what the copy knows; a result, or PARSED. */
+static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
+{
+	__u32 off = link_header, tags = 0;
+	__u16 type;
+
+	if (!off) {
+		type = skb->protocol;
+	} else {
+		if (peek(skb, off - 2, &type))
+			return TAP_UNPARSABLE;
+		while (type == bpf_ntohs(ETH_P_8021Q) || type == bpf_ntohs(ETH_P_8021AD) ||
+		       type == bpf_ntohs(ETH_P_QINQ1)) {
+			if (tags == MAX_TAGS)
+				return TAP_UNPARSABLE;
+			if (peek(skb, off + 2, &type))
+				return TAP_UNPARSABLE;
+			off += 4;
+			tags++;
+		}
+	}
+	s->ev.vlan = tags;
+	if (type == bpf_ntohs(ETH_P_IP))
+		return parse_ipv4(skb, s, off);
+	if (type == bpf_ntohs(ETH_P_IPV6))
+		return parse_ipv6(skb, s, off);
+	return TAP_NOT_TCP;
+}
+
+static __always_inline int has_port(const __u64 *ports, __u32 port)
+{
+	__u32 word = port >> 6;
+
+	/* Loads that swap bytes have no bound for older verifiers. */
+	opaque(word);
+	word &= 1023;
+	return ports[word] >> (port & 63) & 1;
+}
+
+/* The same for both directions of a flow. */
+static __always_inline __u32 flow_hash(const struct tap_event *ev)
+{
+	const __u32 *a = (const __u32 *)ev->src, *b = (const __u32 *)ev->dst;
+	__u32 h = hash_seed;
+
+	h ^= (a[0] ^ b[0]) * 0x9e3779b1;
+	h = (h << 13 | h >> 19) ^ (a[1] ^ b[1]) * 0x85ebca77;
+	h = (h << 13 | h >> 19) ^ (a[2] ^ b[2]) * 0xc2b2ae3d;
+	h = (h << 13 | h >> 19) ^ (a[3] ^ b[3]) * 0x27d4eb2f;
+	h = (h << 13 | h >> 19) ^ (__u32)(ev->src_port ^ ev->dst_port) * 0x165667b1;
+	/* The finaliser of MurmurHash3: each bit depends on each. */
+	h ^= h >> 16;
+	h *= 0x85ebca6b;
+	h ^= h >> 13;
+	h *= 0xc2b2ae35;
+	h ^= h >> 16;
+	return h;
+}
+
+static __always_inline int is_own_replay(const __u8 *addr, __u16 port)
+{
+	struct tap_endpoint key = {};
+
+	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
+	key.port = port;
+	/* 127.0.0.1 and ::1 are somebody else's in another namespace. */
+	if (domain) {
+		const __u32 *a = (const __u32 *)key.addr;
+
+		if (!a[0] && !a[1] &&
+		    ((a[2] == 0xffff0000 && key.addr[12] == 127) || (!a[2] && a[3] == 0x01000000)))
+			return 0;
+	}
+	return bpf_map_lookup_elem(&own_replays, &key) != 0;
+}
+
+/*
+ * The valve: a budget of bytes per second over all CPUs, as a clock that each
+ * copied byte moves on by its cost and that must not run ahead of the time.
+ * CPUs take leases, so that they do not meet at one cache line for each packet.
+ * It lets through at most rate * (time + burst), one lease and one packet for
+ * each CPU.
+ */
+static __always_inline int over_budget(struct tap_settings *cfg, struct tap_cpu *cpu, __u64 now,
+				       __u64 bytes)
+{
+	__u64 cost = cfg->budget_cost, spent;
+
+	if (!cost)
+		return 0;
+	if (cpu->lease >= bytes) {
+		cpu->lease -= bytes;
+		return 0;
+	}
+	spent = READ_ONCE(cfg->budget_spent);
+	if (spent > now)
+		return 1;
+	if (now - spent > cfg->budget_burst)
+		WRITE_ONCE(cfg->budget_spent, now - cfg->budget_burst);
+	bytes += cfg->budget_lease - cpu->lease;
+	cpu->lease = cfg->budget_lease;
+	atomic_add(&cfg->budget_spent, bytes * cost >> TAP_BUDGET_SHIFT);
+	return 0;
+}
+
+/* Flags for the next submit. Waking for each record would cost more than copying it. */
+static __always_inline __u64 wake(struct tap_control *ctl, void *ring)
+{
+	__u32 when = READ_ONCE(ctl->wake);
+
+	if (when == TAP_WAKE_NEVER)
+		return BPF_RB_NO_WAKEUP;
+	if (when == TAP_WAKE_MARK && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < rings_mark)
+		return BPF_RB_NO_WAKEUP;
+	WRITE_ONCE(ctl->wake, TAP_WAKE_NEVER);
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+/*
+ * A record's size must be a constant and cannot shrink later, so the records
+ * come in classes, by the payload that they hold; BenchmarkRecord says why
+ * these. What a record has too much is not touched.
+ */
+#define CLASS(bytes) (sizeof(struct tap_event) + (bytes))
+#define LONGEST	     65536
+
+/* Writes n bytes of payload from done on into e, which may be 0, and submits it. */
+static __always_inline int fill(struct __sk_buff *skb, struct segment *s, struct tap_control *ctl,
+				void *ring, struct tap_event *e, __u32 done, __u32 n)
+{
+	__u32 one = 1;
+
+	if (!e)
+		return TAP_RING_FULL;
+	/* A verifier learns from n >= 1 that n is not 0, but not from n != 0. */
+	opaque(one);
+	if (n >= one && bpf_skb_load_bytes(skb, s->payload + done, e + 1, n)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return TAP_COPY_FAILED;
+	}
+	__builtin_memcpy(e, &s->ev, sizeof(*e));
+	/* Read after the reservation, which is the record's place in the ring. */
+	e->lost = READ_ONCE(ctl->lost);
+	e->offset = done;
+	e->len = n;
+	bpf_ringbuf_submit(e, wake(ctl, ring));
+	return TAP_CAPTURED;
+}
+
+/* Copies the payload into the ring, in as many pieces as it takes. */
+static __always_inline int copy(struct __sk_buff *skb, struct segment *s, struct tap_control *ctl,
+				void *ring)
+{
+	__u32 total = s->ev.total, done = 0, n, i;
+	struct tap_event *e;
+	int result;
+
+	for (i = 0; i < MAX_PIECES && total - done > LONGEST; i++) {
+		e = bpf_ringbuf_reserve(ring, CLASS(LONGEST), 0);
+		result = fill(skb, s, ctl, ring, e, done, LONGEST);
+		if (result != TAP_CAPTURED)
+			return result;
+		done += LONGEST;
+	}
+	n = total - done;
+	opaque(n);
+	if (n <= 48) {
+		e = bpf_ringbuf_reserve(ring, CLASS(48), 0);
+	} else if (n <= 432) {
+		e = bpf_ringbuf_reserve(ring, CLASS(432), 0);
+	} else if (n <= 1456) {
+		e = bpf_ringbuf_reserve(ring, CLASS(1456), 0);
+	} else if (n <= 4528) {
+		e = bpf_ringbuf_reserve(ring, CLASS(4528), 0);
+	} else if (n <= 16304) {
+		e = bpf_ringbuf_reserve(ring, CLASS(16304), 0);
+	} else if (n <= LONGEST) {
+		e = bpf_ringbuf_reserve(ring, CLASS(LONGEST), 0);
+	} else {
+		return TAP_COPY_FAILED; /* longer than any packet is */
+	}
+	return fill(skb, s, ctl, ring, e, done, n);
+}
+
+/* What becomes of a segment of TCP. */
+static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct tap_cpu *cpu)
+{
+	int to_server, to_client, wanted, result;
+	struct tap_settings *cfg;
+	struct tap_control *ctl;
+	__u32 zero = 0, shard;
+	void *ring;
+	__u64 now;
+
+	cfg = bpf_map_lookup_elem(&settings, &zero);
+	if (!cfg)
+		return TAP_NO_READER;
+	to_server = has_port(cfg->ports, s->ev.dst_port);
+	to_client = has_port(cfg->ports, s->ev.src_port);
+	if (likely(!to_server && !to_client))
+		return TAP_OTHER_PORT;
+	if (!(direction & TAP_REQUESTS && to_server) && !(direction & TAP_RESPONSES && to_client))
+		return TAP_OTHER_DIRECTION;
+
+	/* Selected. From here on what is not copied, but should be, counts as lost. */
+	shard = (__u64)flow_hash(&s->ev) * rings_count >> 32;
+	ctl = bpf_map_lookup_elem(&controls, &shard);
+	if (!ctl)
+		return TAP_NO_READER;
+	wanted = s->ev.total || s->ev.flags & FIN_SYN_RST;
+	now = bpf_ktime_get_ns();
+	if (!ctl->beat || (__s64)(now - ctl->beat) > TAP_BEAT_MAX_NS) {
+		result = TAP_NO_READER;
+		goto lost;
+	}
+	if ((has_port(cfg->own_ports, s->ev.dst_port) &&
+	     is_own_replay(s->ev.dst, s->ev.dst_port)) ||
+	    (has_port(cfg->own_ports, s->ev.src_port) && is_own_replay(s->ev.src, s->ev.src_port)))
+		return TAP_OWN_REPLAY;
+	if (!wanted && !READ_ONCE(ctl->hole_open))
+		return TAP_NO_PAYLOAD;
+	if (over_budget(cfg, cpu, now, sizeof(struct tap_event) + s->ev.total)) {
+		result = TAP_OVER_BUDGET;
+		goto lost;
+	}
+	ring = bpf_map_lookup_elem(&rings, &shard);
+	if (!ring) {
+		result = TAP_NO_READER;
+		goto lost;
+	}
+	s->ev.time = now;
+	s->ev.tap = tap_id;
+	s->ev.domain = domain;
+	s->ev.side = to_server && to_client ? TAP_SIDE_UNKNOWN
+		     : to_server	    ? TAP_SIDE_TO_SERVER
+					    : TAP_SIDE_TO_CLIENT;
+	if (skb->vlan_present)
+		s->ev.vlan |= TAP_VLAN_METADATA;
+	result = copy(skb, s, ctl, ring);
+	if (likely(result == TAP_CAPTURED))
+		return result;
+lost:
+	if (wanted)
+		atomic_add(&ctl->lost, 1);
+	return result;
+}
+
+/* All of the tap, apart from the verdict. */
+static __noinline void work(struct __sk_buff *skb)
+{
+	struct segment s;
+	struct tap_cpu *cpu;
+	__u32 zero = 0, result;
+
+	__builtin_memset(&s, 0, sizeof(s));
+	cpu = bpf_map_lookup_elem(&cpus, &zero);
+	if (!cpu)
+		return;
+	result = parse(skb, &s);
+	if (result == PARSED)
+		result = take(skb, &s, cpu);
+	opaque(result);
+	if (result < TAP_RESULTS)
+		cpu->packets[result]++;
+}
+
+SEC("tc")
+int shadowtap(struct __sk_buff *skb)
+{
+	work(skb);
+	return TCX_NEXT;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * What the tap program and user space agree on: the event, the words that both
+ * sides read and write, and the results that packets are counted by. layout_test.go
+ * compares each struct here with its Go twin.
+ */
+#ifndef SHADOWTAP_TAP_H
+#define SHADOWTAP_TAP_H
+
+/*
+ * The result of a packet. Each packet has exactly one; the order is that of
+ * the Go type Result. From TAP_CAPTURED on the packet was selected.
+ */
+enum tap_result {
+	TAP_NOT_TCP,	     /* not IP, or IP with another protocol */
+	TAP_OTHER_PORT,	     /* neither port is selected */
+	TAP_OTHER_DIRECTION, /* selected port, but the other hook looks for this side */
+	TAP_FRAGMENT,	     /* a part of a fragmented datagram */
+	TAP_UNPARSABLE,	     /* lengths that contradict each other, too many tags or headers */
+	TAP_CAPTURED,	     /* all of it is in the ring */
+	TAP_NO_PAYLOAD,	     /* nothing in it but an acknowledgement */
+	TAP_OWN_REPLAY,	     /* one end is a socket of the agent's own replays */
+	TAP_NOT_WANTED,	     /* the agent said that it does not want these bytes */
+	TAP_RING_FULL,	     /* the ring had no room for all of it */
+	TAP_COPY_FAILED,     /* the kernel did not hand out the bytes */
+	TAP_NO_READER,	     /* the ring's reader has not beaten for TAP_BEAT_MAX_NS */
+	TAP_OVER_BUDGET,     /* the copy budget is spent */
+	TAP_RESULTS,
+};
+
+/* A reader whose beat is older than this is taken for gone. */
+#define TAP_BEAT_MAX_NS 1000000000LL
+
+/* Which packets of a selected port a hook looks for: bits. */
+#define TAP_REQUESTS  1 /* the destination port is selected */
+#define TAP_RESPONSES 2 /* the source port is selected */
+
+/* tap_event.side */
+#define TAP_SIDE_UNKNOWN   0 /* both ports are selected */
+#define TAP_SIDE_TO_SERVER 1
+#define TAP_SIDE_TO_CLIENT 2
+
+/* tap_event.vlan: number of tags in the bytes, and a bit for one in the skb. */
+#define TAP_VLAN_METADATA 0x80
+
+/*
+ * One ring record: this header, then len bytes of TCP payload. The record may
+ * be longer than that; the rest is not written. A packet too long for one
+ * record comes as several, in order, each with the packet's own header fields
+ * and its own offset and len.
+ */
+struct tap_event {
+	__u64 time;   /* CLOCK_MONOTONIC, ns */
+	__u64 lost;   /* tap_control.lost of the ring when the record was made */
+	__u8 src[16]; /* IPv6, or IPv4-mapped */
+	__u8 dst[16];
+	__u32 seq;	/* of the packet, not moved by offset; host order */
+	__u32 ack;	/* host order */
+	__u16 src_port; /* host order */
+	__u16 dst_port; /* host order */
+	__u16 tap;
+	__u16 domain;
+	__u32 offset; /* of this piece in the packet's payload, bytes */
+	__u32 len;    /* of this piece, bytes */
+	__u32 total;  /* of the packet's payload, bytes */
+	__u8 flags;   /* TCP flags, RFC 9293 section 3.1, as on the wire */
+	__u8 side;
+	__u8 vlan;
+	__u8 pad;
+};
+
+/* tap_control.wake */
+#define TAP_WAKE_NEVER 0 /* the reader reads */
+#define TAP_WAKE_MARK  1 /* wake it when the ring is filled to ring_mark */
+#define TAP_WAKE_FIRST 2 /* wake it for the next record */
+
+/* The words of one ring. The two halves are cache lines of their own: user space writes the
+ * first one, the program the second; but the program sets wake back to TAP_WAKE_NEVER. */
+struct tap_control {
+	__u64 beat; /* CLOCK_MONOTONIC, ns; 0 = never */
+	__u32 wake;
+	__u32 hole_open; /* not 0: pass pure acknowledgements too */
+	__u64 pad0[6];
+	__u64 lost; /* selected segments with payload, SYN, FIN or RST that were not copied */
+	__u64 pad1[7];
+};
+
+/* What all taps share: user space writes all but budget_spent. */
+struct tap_settings {
+	__u64 ports[1024];     /* a bit for each selected port */
+	__u64 own_ports[1024]; /* a bit for each port that is in the own-replay map */
+	__u64 budget_cost;     /* ns per byte, shifted left by TAP_BUDGET_SHIFT; 0 = no limit */
+	__u64 budget_burst;    /* ns of unused budget that are kept */
+	__u64 budget_lease;    /* bytes that a CPU takes ahead */
+	__u64 pad0[5];
+	__u64 budget_spent; /* the time, CLOCK_MONOTONIC ns, up to which the budget is spent */
+	__u64 pad1[7];
+};
+
+#define TAP_BUDGET_SHIFT 20
+
+/* What each CPU has for itself. */
+struct tap_cpu {
+	__u64 packets[TAP_RESULTS];
+	__u64 lease; /* bytes of the copy budget taken ahead and not yet used */
+};
+
+/* The key of the own-replay map. */
+struct tap_endpoint {
+	__u8 addr[16]; /* IPv6, or IPv4-mapped */
+	__u16 port;    /* host order */
+	__u16 pad;
+};
+
+#endif
