@@ -151,7 +151,11 @@ func check(path string, src []byte) ([]string, error) {
 			checkSkips(fn, report)
 		}
 	}
+	var bubble ast.Node // the call of synctest.Test that the walk is in
 	ast.Inspect(f, func(n ast.Node) bool {
+		if n != nil && bubble != nil && n.Pos() >= bubble.End() {
+			bubble = nil
+		}
 		switch n := n.(type) {
 		case *ast.SelectorExpr:
 			pkg, ok := n.X.(*ast.Ident)
@@ -162,12 +166,20 @@ func check(path string, src []byte) ([]string, error) {
 				if names[pkg.Name] != b.path || n.Sel.Name != b.name {
 					continue
 				}
+				if b.path == "time" && bubble != nil {
+					continue // the clock is the test's own
+				}
 				if b.where == "test" && !test || b.where == "room" && (test || command) {
 					continue
 				}
 				report(n.Pos(), "%s.%s: %s", pkg.Name, n.Sel.Name, b.reason)
 			}
 		case *ast.CallExpr:
+			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && bubble == nil {
+				if pkg, ok := sel.X.(*ast.Ident); ok && names[pkg.Name] == "testing/synctest" {
+					bubble = n
+				}
+			}
 			checkErrorText(n, names, report)
 		}
 		return true
