@@ -300,7 +300,7 @@ func (a *Assembler) Segment(s *Segment) {
 		a.ack(c, h, p, s, seq)
 	}
 	if h.state == halfStarting && int32(seq-h.next) < 0 {
-		h.next = seq
+		h.lower(seq)
 	}
 	if n > 0 {
 		a.data(c, h, p, s, seq)
@@ -317,7 +317,7 @@ func (a *Assembler) Segment(s *Segment) {
 // begin fixes where a direction without a SYN starts, or, for files, opens the
 // time in which an earlier segment may still come.
 func (a *Assembler) begin(h *half, seq uint32, now int64, segments uint32) {
-	h.next, h.isn = seq, seq
+	h.next, h.isn, h.acked = seq, seq, seq
 	h.state = halfOpen
 	if a.hold {
 		h.state = halfStarting
@@ -330,11 +330,11 @@ func (a *Assembler) ack(c *Conn, h, p *half, s *Segment, seq uint32) {
 	switch p.state {
 	case halfUnset:
 		a.begin(p, s.Ack, s.Time, c.segments)
-		p.acked, p.ackedAt = s.Ack, h.offset(seq)
+		p.ackedAt = h.offset(seq)
 		return
 	case halfStarting:
 		if int32(s.Ack-p.next) < 0 {
-			p.next = s.Ack
+			p.lower(s.Ack)
 		}
 	}
 	if d := int32(s.Ack - p.acked); d > 0 && int32(s.Ack-p.next) < window {
@@ -456,7 +456,7 @@ func (a *Assembler) gap(c *Conn, h *half, seq uint32) {
 	if c.handler == nil {
 		c.handler = a.factory.Open(c)
 	}
-	a.at = At{Offset: off, Ack: h.ackedAt, AckOK: known, Time: c.seen}
+	a.at = At{Offset: off, Ack: c.ackedAt(h, seq), AckOK: known, Time: c.seen}
 	c.handler.Gap(d, n, &a.at)
 }
 
@@ -487,51 +487,66 @@ func (a *Assembler) fin(c *Conn, h *half, s *Segment, seq uint32) {
 }
 
 // settle delivers what can be delivered and decides the holes that can be
-// decided; with force all of them.
+// decided; with force all of them. A hole is decided only when nothing else can
+// go on, so that both directions have come as far as they were seen.
 func (a *Assembler) settle(c *Conn, force bool) {
-	for again := true; again; {
-		again = false
-		for i := range c.half {
-			h, p := &c.half[i], &c.half[1-i]
-			if h.state == halfStarting && (force || a.waited(c, h)) {
-				h.state = halfOpen
-				h.isn = h.next
-				h.since, h.sinceSeg = c.seen, c.segments
-				again = true
-			}
-			if h.state != halfOpen {
-				continue
-			}
-			for h.head != nil && int32(h.head.seq-h.next) <= 0 && h.mayPass(p, h.head.ack, h.head.flags&ACK != 0) {
-				a.pop(c, h, p)
-				again = true
-			}
-			if h.how != 0 && h.next == h.fin {
-				a.end(c, h, p)
-				if c.state == connClosed {
-					return
-				}
-				again = true
-				continue
-			}
-			if int32(h.acked-h.next) > 0 && (force || !a.hold || a.waited(c, h)) {
-				to := h.acked
-				if h.head != nil && int32(h.head.seq-to) < 0 {
-					to = h.head.seq
-				}
-				if h.how != 0 && int32(h.fin-to) < 0 {
-					to = h.fin
-				}
-				if int32(to-h.next) > 0 {
-					a.gap(c, h, to)
-					again = true
-				}
-			}
+	for {
+		if a.advance(c, 0, force) || c.state != connClosed && a.advance(c, 1, force) {
+			continue
 		}
-		if !again && force {
-			again = a.forceOne(c)
+		if c.state == connClosed {
+			return
+		}
+		first := max(int(c.client), 0)
+		if !a.decide(c, first, force) && !a.decide(c, 1-first, force) && !(force && a.forceOne(c)) {
+			return
 		}
 	}
+}
+
+// advance delivers what stands in order in one direction and ends it where its
+// end was reached. It says whether anything moved.
+func (a *Assembler) advance(c *Conn, i int, force bool) (moved bool) {
+	h, p := &c.half[i], &c.half[1-i]
+	if h.state == halfStarting && (force || a.waited(c, h)) {
+		h.state = halfOpen
+		h.isn = h.next
+		h.since, h.sinceSeg = c.seen, c.segments
+		moved = true
+	}
+	if h.state != halfOpen {
+		return moved
+	}
+	for h.head != nil && int32(h.head.seq-h.next) <= 0 && h.mayPass(p, h.head.ack, h.head.flags&ACK != 0) {
+		a.pop(c, h, p)
+		moved = true
+	}
+	if h.how != 0 && h.next == h.fin {
+		a.end(c, h, p)
+		return c.state != connClosed
+	}
+	return moved
+}
+
+// decide declares the next hole of one direction lost, if its end was
+// acknowledged and the hold is over.
+func (a *Assembler) decide(c *Conn, i int, force bool) bool {
+	h := &c.half[i]
+	if h.state != halfOpen || int32(h.acked-h.next) <= 0 || !force && a.hold && !a.waited(c, h) {
+		return false
+	}
+	to := h.acked
+	if h.head != nil && int32(h.head.seq-to) < 0 {
+		to = h.head.seq
+	}
+	if h.how != 0 && int32(h.fin-to) < 0 {
+		to = h.fin
+	}
+	if int32(to-h.next) <= 0 {
+		return false
+	}
+	a.gap(c, h, to)
+	return true
 }
 
 // forceOne decides one hole that nobody acknowledged.

@@ -97,6 +97,29 @@ type half struct {
 // offset is the stream offset of a sequence number.
 func (h *half) offset(seq uint32) uint64 { return h.off + uint64(int64(int32(seq-h.next))) }
 
+// ackedAt is the position in the other stream of the first segment that
+// acknowledged seq of h.
+func (c *Conn) ackedAt(h *half, seq uint32) uint64 {
+	p := &c.half[0]
+	if p == h {
+		p = &c.half[1]
+	}
+	for n := p.head; n != nil; n = n.next { // held, because it acknowledges the hole
+		if n.flags&ACK != 0 && int32(n.ack-seq) >= 0 {
+			return min(p.offset(n.seq), h.ackedAt)
+		}
+	}
+	return h.ackedAt
+}
+
+// lower moves the start of a direction that has not begun.
+func (h *half) lower(seq uint32) {
+	if h.acked == h.next {
+		h.acked = seq
+	}
+	h.next = seq
+}
+
 func (c *Conn) learn(side Side, from int) {
 	switch side {
 	case ToServer:

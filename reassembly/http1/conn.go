@@ -54,6 +54,11 @@ type conn struct {
 	// clientSync and serverSync: the place in the stream is certain.
 	clientSync, serverSync bool
 	pipelined              bool
+	// unconfirmed: the client's direction was found again, but a request
+	// before it may still wait for its answer. proven is the exchange that
+	// waits for what tells.
+	unconfirmed            bool
+	proven                 *pending
 	clientSeen, serverSeen bool
 	clientJoined           bool
 	serverJoined           bool
@@ -82,6 +87,10 @@ type conn struct {
 	// head, for proving where a request begins.
 	lastEnd, lastHead uint64
 	boundaryOK        bool
+	headOK            bool // the method is not known: the head may be all
+	// lastInterim is the end of the last interim answer's head, when interim.
+	lastInterim uint64
+	interim     bool
 
 	overlaps [2]struct{ from, to uint64 }
 	free     *conn
@@ -123,6 +132,9 @@ func (c *conn) End(d reassembly.Dir, how reassembly.End) {
 // Close implements reassembly.Handler.
 func (c *conn) Close(why reassembly.Close) {
 	p := c.p
+	if c.proven != nil {
+		c.confirm(true)
+	}
 	result, reason := ResultNoResponse, ReasonNone
 	switch why {
 	case reassembly.CloseStopped:
@@ -238,6 +250,9 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 	off := at.Offset
 	p := c.p
 	c.joinClient()
+	if c.proven != nil && c.first == nil && at.AckOK && c.boundaryOK && at.Ack == c.lastEnd {
+		c.confirm(true)
+	}
 	for first := true; len(b) > 0; first = false {
 		s := &c.req
 		// A segment that begins like a request while the place is unsure.
@@ -347,7 +362,13 @@ func (c *conn) mayBegin(b []byte, at *reassembly.At) bool {
 	if !c.clientSeen {
 		return true
 	}
-	return c.prevAckOK && at.Ack > c.prevAck && c.boundaryOK && (at.Ack == c.lastEnd || at.Ack == c.lastHead)
+	return c.prevAckOK && at.Ack > c.prevAck && c.endsAnswer(at.Ack)
+}
+
+// endsAnswer says whether an answer ended at that position of the server's
+// stream.
+func (c *conn) endsAnswer(at uint64) bool {
+	return c.boundaryOK && at == c.lastEnd || c.headOK && at == c.lastHead
 }
 
 // abandon gives up the request at hand, which was not proven.
@@ -383,14 +404,21 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 		return false
 	}
 	p := c.p
+	c.confirm(at.AckOK && c.boundaryOK && at.Ack == c.lastEnd)
 	r := p.newPending()
 	r.start, r.first = off, at.Time
 	r.ack, r.ackOK = at.Ack, at.AckOK
 	r.reused = c.requests > 0
 	r.tentative = !c.clientSync
 	if r.tentative {
-		r.firstSeen = !c.clientSeen
-		r.boundary = c.boundaryOK && at.AckOK && (at.Ack == c.lastEnd || at.Ack == c.lastHead) && c.prevAckOK && at.Ack > c.prevAck
+		r.firstSeen = !c.clientSeen && !(c.interim && at.Ack == c.lastInterim)
+		r.boundary = at.AckOK && c.endsAnswer(at.Ack) && c.prevAckOK && at.Ack > c.prevAck
+		if r.boundary && c.serverSync && c.first == nil {
+			// It follows the end of an answer: a request begins here.
+			r.tentative = false
+			c.clientSync, c.unconfirmed = true, true
+			p.st.Resyncs++
+		}
 	}
 	if c.last != nil {
 		// Sent before the answer to the one before was whole: pipelining.
@@ -409,6 +437,40 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 	c.req.state = sideHead
 	p.start()
 	return true
+}
+
+// confirm decides whether the first exchange after the client's direction was
+// found again is paired right: yes when the client sent its next request after
+// this very answer, no when another answer came that nobody had asked for.
+func (c *conn) confirm(yes bool) {
+	if !c.unconfirmed {
+		return
+	}
+	if c.answer != nil || c.first != nil {
+		yes = false // pipelining, and nobody knows since when
+	}
+	r := c.proven
+	c.proven = nil
+	switch {
+	case yes && r != nil:
+		c.unconfirmed = false
+		c.p.count(ResultComplete, ReasonNone)
+		c.p.emit(c, r)
+	case !yes:
+		for x := c.first; x != nil; x = x.next {
+			if x.fail == 0 {
+				x.fail, x.failWhy = ResultGap, ReasonUnproven
+			}
+		}
+		if r != nil {
+			c.p.count(ResultGap, ReasonUnproven)
+		}
+		c.pipelined = c.pipelined || c.serverSync && c.first != nil
+		c.serverSync = false
+	}
+	if r != nil {
+		c.p.freePending(r)
+	}
 }
 
 // requestHead takes bytes of a head; whole when it ended.
@@ -727,7 +789,8 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 		}
 		c.serverSeen = true
 		if first && at.Start && !c.serverSync && (s.state == sideSeek || s.state == sideBody || s.state == sideHead) {
-			if _, sure := maybeResponse(b); sure && (s.state == sideSeek || c.expected(at) != nil) {
+			if may, sure := maybeResponse(b); sure && s.state == sideSeek || may && c.expected(at) != nil ||
+				sure && s.state == sideBody && c.answer == nil && off == c.lastHead { // the answer to a HEAD
 				c.dropAnswer()
 				s.state = sideIdle
 			}
@@ -746,6 +809,9 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 					c.loseServer()
 				}
 				continue
+			}
+			if c.first == nil && !c.answering {
+				c.confirm(false)
 			}
 			c.respStart, c.respFirst, c.respLast = off, at.Time, at.Time
 			c.respAck, c.respAckOK = at.Ack, at.AckOK
@@ -794,7 +860,7 @@ func (c *conn) findExpected(off, ack uint64, ackOK bool) *pending {
 			continue
 		}
 		if r.tentative {
-			if r.firstSeen && r.done && r.end == ack || r.boundary {
+			if r.firstSeen && r.headDone && ack == c.clientOff && (!r.done || r.end == ack) || r.boundary {
 				return r
 			}
 			continue
@@ -839,7 +905,15 @@ func (c *conn) match() (r *pending, orphan bool) {
 		for x := r; x != nil; x = x.next {
 			x.tentative = false
 		}
-		c.clientSync = true
+		c.clientSync, c.unconfirmed = true, true
+		if r.next != nil {
+			c.pipelined = true
+			for x := r; x != nil; x = x.next {
+				if x.fail == 0 {
+					x.fail, x.failWhy = ResultGap, ReasonUnproven
+				}
+			}
+		}
 	}
 	return r, false
 }
@@ -903,6 +977,7 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 	r := c.answer
 	if status < 200 && status != 101 {
 		c.answering = r != nil
+		c.interim, c.lastInterim = true, end
 		if r != nil && r.decision.Want > exchange.WantFrame {
 			r.interim = append(r.interim, status)
 		}
@@ -927,7 +1002,7 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 			r.spoiled, c.serverSync = true, false
 		}
 	}
-	c.lastHead, c.boundaryOK = end, false
+	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil
 	if r != nil && r.expect && !r.bodySeen && !r.done {
 		// Whether the body still comes is the client's to decide.
 		r.fail, r.failWhy, r.done = ResultUnparsable, ReasonRefused, true
@@ -1097,6 +1172,10 @@ func (c *conn) settle(r *pending) {
 		p.count(r.fail, r.failWhy)
 	case r.spoiled || r.tentative:
 		p.count(ResultGap, ReasonNone)
+	case c.unconfirmed:
+		c.unlinkFirst()
+		c.proven = r
+		return
 	default:
 		p.count(ResultComplete, ReasonNone)
 		p.emit(c, r)
@@ -1135,7 +1214,7 @@ func (c *conn) failAnswer(res Result, why Reason) {
 func (c *conn) loseServer() {
 	c.serverSync = false
 	c.answer, c.answering = nil, false
-	c.boundaryOK = false
+	c.boundaryOK, c.headOK = false, false
 	c.resp.state = sideSeek
 }
 

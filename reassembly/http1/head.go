@@ -289,9 +289,20 @@ func maybeRequest(b []byte) (may, sure bool) {
 	return true, true
 }
 
+// known are the methods that a direction out of sync is found again by: the end
+// of a request line that was cut ("T /x HTTP/1.1") also looks like one.
+var known = map[string]bool{
+	"GET": true, "HEAD": true, "POST": true, "PUT": true, "DELETE": true, "CONNECT": true, "OPTIONS": true,
+	"TRACE": true, "PATCH": true, "PURGE": true, "QUERY": true, "PROPFIND": true, "PROPPATCH": true, "MKCOL": true,
+	"COPY": true, "MOVE": true, "LOCK": true, "UNLOCK": true, "REPORT": true, "SEARCH": true, "MKCALENDAR": true,
+}
+
 // wholeRequestLine says whether b begins with a request line that is all
 // there, for finding the sync again.
 func wholeRequestLine(b []byte) bool {
+	if sp := bytes.IndexByte(b[:min(len(b), maxMethod)], ' '); sp < 0 || !known[string(b[:sp])] {
+		return false
+	}
 	i := bytes.IndexByte(b[:min(len(b), MaxHead)], '\n')
 	if i < 0 {
 		_, sure := maybeRequest(b)
