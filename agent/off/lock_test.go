@@ -3,6 +3,7 @@ package off
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,11 @@ func TestLock(t *testing.T) {
 		}
 	}
 	held(false) // no file at all
+	// What an earlier holder left there, with a longer number, is replaced.
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put(t, path, "99999999999999\n")
 	l, err := Acquire(path)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +58,9 @@ func TestLockEndsWithItsProcess(t *testing.T) {
 		}
 		defer l.Release()
 		fmt.Println("locked")
-		select {}
+		// Until it is killed, or the test that started it is gone.
+		io.Copy(io.Discard, os.Stdin)
+		return
 	}
 	path := filepath.Join(t.TempDir(), "lock")
 	exe, err := os.Executable()
@@ -63,6 +71,9 @@ func TestLockEndsWithItsProcess(t *testing.T) {
 	cmd.Env = append(os.Environ(), "SHADOWTAP_TEST_LOCK="+path)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {

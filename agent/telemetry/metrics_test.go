@@ -90,6 +90,15 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s = %v, %v; want %v", series, value, ok, want)
 		}
 	}
+	text := get(s.management(), "/metrics").Body.String()
+	for _, line := range []string{
+		"# TYPE shadowtap_exchanges_total counter", "# TYPE shadowtap_exchanges_in_flight gauge",
+		"# TYPE shadowtap_attachments gauge", "# TYPE shadowtap_attachments_displaced_total counter",
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %q", line)
+		}
+	}
 	for _, process := range []string{"process_resident_memory_bytes{}", "go_goroutines{}"} {
 		if got[process] <= 0 {
 			t.Errorf("%s = %v", process, got[process])
