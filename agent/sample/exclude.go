@@ -54,7 +54,7 @@ var defaultRules = []defaultRule{
 		name:     "verification",
 		why:      "a link from an e-mail or a message that works once",
 		segments: []string{"verify", "verification", "verify-email", "verify_email", "email-verification", "confirm-email", "confirm_email", "email-confirmation", "activate", "activation"},
-		pairs:    [][2]string{{"email", "confirm"}, {"email", "confirmation"}, {"confirm", "email"}, {"users", "confirmation"}},
+		pairs:    [][2]string{{"email", "confirm"}, {"email", "confirmation"}, {"confirm", "email"}},
 	},
 	{
 		name:     "password-reset",
@@ -149,11 +149,32 @@ type rules uint32
 // detector finds which default rules a target hits. It is not changed after it
 // was built.
 type detector struct {
-	segments map[string]segmentWord
-	keys     map[string]keyWord
+	segments words[segmentWord]
+	keys     words[keyWord]
 	// pairs and lists give the rule of each pair and of each list of keys.
 	pairs []rules
 	lists []keyList
+}
+
+// words are what the default rules know of words. Most words of a request are
+// none of theirs, and are told by first byte and length.
+type words[T any] struct {
+	lengths [256]uint64
+	known   map[string]T
+}
+
+func newWords[T any]() words[T] { return words[T]{known: map[string]T{}} }
+
+func (w *words[T]) set(word string, v T) {
+	w.lengths[word[0]] |= 1 << len(word)
+	w.known[word] = v
+}
+
+func (w *words[T]) find(word []byte) (v T) {
+	if len(word) == 0 || w.lengths[word[0]]>>len(word)&1 == 0 {
+		return v
+	}
+	return w.known[string(word)]
 }
 
 type segmentWord struct {
@@ -175,7 +196,7 @@ type keyList struct {
 }
 
 func newDetector() *detector {
-	d := &detector{segments: map[string]segmentWord{}, keys: map[string]keyWord{}}
+	d := &detector{segments: newWords[segmentWord](), keys: newWords[keyWord]()}
 	members := 0
 	for i, r := range defaultRules {
 		rule := rules(1) << i
@@ -207,37 +228,31 @@ func newDetector() *detector {
 }
 
 func (d *detector) segment(text string, w segmentWord) {
-	have := d.segments[text]
-	d.segments[text] = segmentWord{have.rules | w.rules, have.first | w.first, have.second | w.second}
+	have := d.segments.known[text]
+	d.segments.set(text, segmentWord{have.rules | w.rules, have.first | w.first, have.second | w.second})
 }
 
 func (d *detector) key(text string, w keyWord) {
 	text = strings.ToLower(text)
-	have := d.keys[text]
-	d.keys[text] = keyWord{have.rules | w.rules, have.member | w.member}
+	have := d.keys.known[text]
+	d.keys.set(text, keyWord{have.rules | w.rules, have.member | w.member})
 }
 
 // longestWord bounds the words of the default rules.
 const longestWord = 32
 
 // hits gives the default rules that path and query hit.
-func (d *detector) hits(path, query []byte) rules {
+func (d *detector) hits(p *path, query []byte) rules {
 	var hit rules
 	var open uint64
 	var word [longestWord]byte
-	for len(path) > 0 {
-		seg := path[1:]
-		i := bytes.IndexByte(seg, '/')
-		if i < 0 {
-			i = len(seg)
-		}
-		w := d.segments[string(fold(&word, seg[:i], true))]
+	for i := range p.spans {
+		w := d.segments.find(fold(&word, p.segment(i), p.spans[i].encoded, true))
 		hit |= w.rules
 		for both := open & w.second; both != 0; both &= both - 1 {
 			hit |= d.pairs[bits.TrailingZeros64(both)]
 		}
 		open = w.first
-		path = seg[i:]
 	}
 	var members uint64
 	for len(query) > 0 {
@@ -249,7 +264,8 @@ func (d *detector) hits(path, query []byte) rules {
 		if j := bytes.IndexByte(key, '='); j >= 0 {
 			key = key[:j]
 		}
-		w := d.keys[string(fold(&word, key, false))]
+		encoded := bytes.IndexByte(key, '%') >= 0 && validEncoding(key)
+		w := d.keys.find(fold(&word, key, encoded, false))
 		hit |= w.rules
 		members |= w.member
 		query = query[min(i+1, len(query)):]
@@ -264,12 +280,11 @@ func (d *detector) hits(path, query []byte) rules {
 
 // fold writes b decoded and in lower case; "" when it is longer than any word.
 // A segment is cut where its parameters or its file extension begin.
-func fold(word *[longestWord]byte, b []byte, segment bool) []byte {
-	decode := bytes.IndexByte(b, '%') >= 0 && validEncoding(b)
+func fold(word *[longestWord]byte, b []byte, encoded, segment bool) []byte {
 	n := 0
 	for i := 0; i < len(b); {
 		c, next := b[i], i+1
-		if decode {
+		if encoded {
 			c, next = decodeAt(b, i)
 		}
 		if segment && (c == ';' || c == '.' && n > 0) {
@@ -278,10 +293,7 @@ func fold(word *[longestWord]byte, b []byte, segment bool) []byte {
 		if n == len(word) {
 			return nil
 		}
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		word[n] = c
+		word[n] = lower(c)
 		n++
 		i = next
 	}
@@ -337,33 +349,24 @@ func ruleNamed(name string) (rules, error) {
 	return 0, fmt.Errorf("no default exclusion %q: there are %s, and defaults for all", name, strings.Join(names, ", "))
 }
 
-// clean appends the path with "." and ".." segments resolved and empty ones
-// removed (RFC 3986 section 5.2.4), also where dots are percent-encoded, as
-// servers do before they look a path up. A slash at the end stays.
-func clean(dst, path []byte) []byte {
-	start := len(dst)
-	for len(path) > 0 {
-		seg := path[1:]
-		i := bytes.IndexByte(seg, '/')
-		last := i < 0
-		if last {
-			i = len(seg)
+// clean gives the path with "." and ".." segments resolved and empty ones left
+// out (RFC 3986 section 5.2.4), also where dots are percent-encoded, as servers
+// do before they look a path up. It shares p's bytes and takes buf's memory.
+func clean(p *path, buf []span) path {
+	c := path{raw: p.raw, spans: buf[:0], slash: p.slash}
+	for i := range p.spans {
+		seg := p.segment(i)
+		n := dots(seg)
+		switch {
+		case n == 2:
+			c.spans = c.spans[:max(0, len(c.spans)-1)]
+		case n == 0 && len(seg) > 0:
+			c.spans = append(c.spans, p.spans[i])
 		}
-		switch n := dots(seg[:i]); {
-		case i == 0 && !last:
-		case n == 1 || n == 2:
-			if n == 2 {
-				dst = dst[:start+max(0, bytes.LastIndexByte(dst[start:], '/'))]
-			}
-			if last {
-				dst = append(dst, '/')
-			}
-		default:
-			dst = append(append(dst, '/'), seg[:i]...)
-		}
-		path = seg[i:]
+		c.slash = c.slash || n > 0 && i == len(p.spans)-1
 	}
-	return dst
+	c.slash = c.slash || len(c.spans) == 0
+	return c
 }
 
 // dots gives 1 for ".", 2 for "..", encoded or not, else 0.
@@ -383,14 +386,4 @@ func dots(seg []byte) int {
 		}
 	}
 	return n
-}
-
-// unclean says whether cleaning might change the path.
-func unclean(path []byte) bool {
-	for i := 0; i+1 < len(path); i++ {
-		if path[i] == '/' && (path[i+1] == '/' || path[i+1] == '.' || path[i+1] == '%') {
-			return true
-		}
-	}
-	return false
 }

@@ -184,13 +184,19 @@ type target struct {
 var rootPath = []byte("/")
 
 func splitTarget(b []byte) (t target) {
+	t.split(b)
+	return t
+}
+
+// split fills in the parts; t is empty before.
+func (t *target) split(b []byte) {
 	if len(b) == 0 {
-		return t
+		return
 	}
 	if b[0] != '/' && (len(b) != 1 || b[0] != '*') {
 		i := bytes.Index(b, []byte("://"))
 		if i <= 0 || bytes.IndexByte(b[:i], '/') >= 0 || bytes.IndexByte(b[:i], '?') >= 0 {
-			return t
+			return
 		}
 		b = b[i+3:]
 		end := bytes.IndexAny(b, "/?")
@@ -203,14 +209,13 @@ func splitTarget(b []byte) (t target) {
 			if len(b) > 0 {
 				t.query = b[1:]
 			}
-			return t
+			return
 		}
 	}
 	t.path = b
 	if i := bytes.IndexByte(b, '?'); i >= 0 {
 		t.path, t.query = b[:i], b[i+1:]
 	}
-	return t
 }
 
 // safeByDefault says whether a method is replayed without being named.

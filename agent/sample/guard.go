@@ -19,8 +19,9 @@ import (
 // A difference that chance gives more often than once in a thousand windows is
 // none: the median is judged by how many exchanges were slower than Latency
 // times the baseline's median, the errors by how many there were, both against
-// the binomial distribution. Of the baseline's errors one more is assumed in
-// two more exchanges, so that a short baseline without errors forgives a few.
+// the binomial distribution. Of the baseline's median and share of errors it is
+// the upper end of the interval in which they lie at two standard errors, so
+// that a short baseline forgives more.
 //
 // The first pause lasts 30 s, each further one twice as long up to 10 minutes;
 // 10 minutes after the end of the last one it is 30 s again.
@@ -46,10 +47,13 @@ const (
 
 // String gives the word for logs.
 func (r GuardReason) String() string {
-	if r == GuardErrors {
+	switch r {
+	case GuardLatency:
+		return "latency"
+	case GuardErrors:
 		return "errors"
 	}
-	return "latency"
+	return ""
 }
 
 // GuardPause tells of a pause that begins.
@@ -122,16 +126,32 @@ func (t *times) merge(o *times) {
 	}
 }
 
-// median gives the bucket that holds the median; t must not be empty.
-func (t *times) median() int {
-	rest := (t.n + 1) / 2
+// ranked gives the bucket of the exchange of that rank, from 1 for the fastest.
+func (t *times) ranked(rank uint32) int {
 	for i, n := range t.buckets {
-		if n >= rest {
+		if n >= rank {
 			return i
 		}
-		rest -= n
+		rank -= n
 	}
 	return guardBuckets - 1
+}
+
+// median gives the bucket that holds the median; t must not be empty.
+func (t *times) median() int { return t.ranked((t.n + 1) / 2) }
+
+// highMedian gives the bucket in which the median lies at most, at two standard
+// errors: the rank of the median is known to half the square root of n.
+func (t *times) highMedian() int {
+	return t.ranked(min(t.n, (t.n+1)/2+uint32(math.Sqrt(float64(t.n)))))
+}
+
+// highErrors gives the share of errors at most, at two standard errors: the
+// upper end of Wilson's interval, which holds for few exchanges too.
+func (t *times) highErrors() float64 {
+	const z = 2
+	n, p := float64(t.n), t.errorShare()
+	return (p + z*z/(2*n) + z*math.Sqrt(p*(1-p)/n+z*z/(4*n*n))) / (1 + z*z/n)
 }
 
 // above counts what is surely more than d.
@@ -291,14 +311,13 @@ func (g *guard) baseline() (*times, bool) {
 func (l *Guard) exceeded(w, base *times) GuardReason {
 	n := int(w.n)
 	if l.Latency > 0 {
-		limit := float64(bucketTop(base.median())) * l.Latency
+		limit := float64(bucketTop(base.highMedian())) * l.Latency
 		if binomialTail(w.above(limit), n, 0.5) < guardChance {
 			return GuardLatency
 		}
 	}
 	if l.Errors.Hundredths > 0 {
-		allowed := float64(base.errors+1)/float64(base.n+2) + l.Errors.Fraction()
-		if binomialTail(int(w.errors), n, allowed) < guardChance {
+		if binomialTail(int(w.errors), n, base.highErrors()+l.Errors.Fraction()) < guardChance {
 			return GuardErrors
 		}
 	}

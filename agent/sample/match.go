@@ -1,6 +1,9 @@
 package sample
 
-import "bytes"
+import (
+	"cmp"
+	"slices"
+)
 
 // tree matches paths against patterns, the most specific first. It is not
 // changed after it was built, and matching allocates nothing.
@@ -59,85 +62,150 @@ func (t *tree) add(p *pattern, index int32) {
 	}
 }
 
-// child finds or makes the child of a literal; children are sorted by text.
+// child finds or makes the child of a literal. Children are sorted by length,
+// then text: most segments are told apart by their length alone.
 func (n *node) child(text string) *node {
-	i := 0
-	for i < len(n.children) && n.children[i].text < text {
-		i++
+	i, found := slices.BinarySearchFunc(n.children, text, func(c child, text string) int {
+		return cmp.Or(cmp.Compare(len(c.text), len(text)), cmp.Compare(c.text, text))
+	})
+	if !found {
+		n.children = slices.Insert(n.children, i, child{text, &node{}})
 	}
-	if i < len(n.children) && n.children[i].text == text {
-		return n.children[i].node
+	return n.children[i].node
+}
+
+// path is a request's path in its segments: what stands between its slashes, as
+// captured. Nothing is cleaned: "." and ".." and empty segments are segments.
+type path struct {
+	raw   []byte
+	spans []span
+	// slash says that the path ends with one; it ends no segment.
+	slash bool
+	// unclean says that cleaning might change the path.
+	unclean bool
+}
+
+// span is a segment's place in the path.
+type span struct {
+	start, end int
+	// encoded says that it has percent-encoded bytes and all of them are valid
+	// (RFC 3986 section 2.1). A segment with an invalid one stands for itself.
+	encoded bool
+}
+
+func (p *path) segment(i int) []byte { return p.raw[p.spans[i].start:p.spans[i].end] }
+
+// split finds the segments of a path, with the memory of the last ones. The path
+// must not change while they are used. The target "*" (RFC 9112 section 3.2.4)
+// and "" have no segments.
+func (p *path) split(raw []byte) {
+	p.raw, p.spans, p.slash, p.unclean = raw, p.spans[:0], false, false
+	if len(raw) == 0 || raw[0] != '/' {
+		return
 	}
-	c := &node{}
-	n.children = append(n.children, child{})
-	copy(n.children[i+1:], n.children[i:])
-	n.children[i] = child{text, c}
-	return c
+	percent := false
+	for start, i := 1, 1; ; i++ {
+		switch {
+		case i < len(raw) && raw[i] != '/':
+			percent = percent || raw[i] == '%'
+			continue
+		case i == len(raw) && start == i:
+			p.slash = true
+			return
+		}
+		seg := raw[start:i]
+		encoded := percent && validEncoding(seg)
+		p.unclean = p.unclean || len(seg) == 0 || seg[0] == '.' || encoded && dots(seg) > 0
+		p.spans = append(p.spans, span{start, i, encoded})
+		if i == len(raw) {
+			return
+		}
+		start, percent = i+1, false
+	}
 }
 
 // match returns the index of the most specific pattern that matches the path,
-// -1 without one. The path is as captured: segments are what stands between its
-// slashes, percent-decoded one by one (what is no valid encoding stands for
-// itself), so that %2F never separates. Nothing is cleaned: "." and ".." and
-// empty segments are segments, though a wildcard does not match an empty one.
-//
-// The target "*" (RFC 9112 section 3.2.4) has no path; it matches what matches
-// every path.
-func (t *tree) match(path []byte) int {
-	if len(path) == 0 || path[0] != '/' {
-		if len(path) == 1 && path[0] == '*' {
-			return int(t.root.multi) - 1
-		}
-		return -1
+// -1 without one. Segments are percent-decoded one by one, so that %2F never
+// separates. A wildcard does not match an empty segment. The target "*" matches
+// what matches every path.
+func (t *tree) match(p *path) int {
+	if len(p.raw) == 1 && p.raw[0] == '*' {
+		return int(t.root.multi) - 1
 	}
-	return int(t.root.match(path, bytes.IndexByte(path, '%') >= 0)) - 1
+	return int(t.root.match(p, 0)) - 1
 }
 
-func (n *node) match(path []byte, encoded bool) int32 {
-	if len(path) == 0 {
-		return n.leaf
-	}
-	if len(path) == 1 {
-		if n.end != 0 {
-			return n.end
+// match gives index + 1, 0 when nothing below n matches the segments from at on.
+// A literal is more specific than a wildcard, and that than all the rest, and
+// what overlaps was refused: so the first that matches is the one.
+func (n *node) match(p *path, at int) int32 {
+	var rest int32 // of the deepest node on the way that takes all the rest
+	for ; at < len(p.spans); at++ {
+		if n.multi != 0 {
+			rest = n.multi
 		}
-		return n.multi
+		seg := p.segment(at)
+		next, wild := (*node)(nil), n.wild
+		if len(n.children) > 0 {
+			next = n.find(seg, p.spans[at].encoded)
+		}
+		if len(seg) == 0 {
+			wild = nil
+		}
+		if next != nil && wild != nil {
+			if r := next.match(p, at+1); r != 0 {
+				return r
+			}
+			next = nil
+		}
+		if next == nil {
+			next = wild
+		}
+		if next == nil {
+			return rest
+		}
+		n = next
 	}
-	seg, rest := path[1:], path[len(path):]
-	if i := bytes.IndexByte(seg, '/'); i >= 0 {
-		seg, rest = seg[:i], seg[i:]
-	}
-	// A literal is more specific than a wildcard, and that than all the rest;
-	// what overlaps was refused. So the first that matches is the one.
-	if c := n.find(seg, encoded); c != nil {
-		if r := c.match(rest, encoded); r != 0 {
-			return r
+	last := n.leaf
+	if p.slash {
+		if last = n.end; last == 0 {
+			last = n.multi
 		}
 	}
-	if n.wild != nil && len(seg) > 0 {
-		if r := n.wild.match(rest, encoded); r != 0 {
-			return r
-		}
+	if last != 0 {
+		return last
 	}
-	return n.multi
+	return rest
 }
 
+// find gives the child of a literal segment, nil without one.
 func (n *node) find(seg []byte, encoded bool) *node {
-	decode := encoded && validEncoding(seg)
+	if encoded {
+		for i := range n.children {
+			if equalDecoded(seg, n.children[i].text) {
+				return n.children[i].node
+			}
+		}
+		return nil
+	}
+	if len(n.children) == 1 {
+		if c := &n.children[0]; string(seg) == c.text {
+			return c.node
+		}
+		return nil
+	}
 	lo, hi := 0, len(n.children)
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
 		c := &n.children[mid]
-		var order int
-		if decode {
-			order = compareDecoded(seg, c.text)
-		} else {
-			order = compareText(seg, c.text)
-		}
 		switch {
-		case order == 0:
+		case len(seg) < len(c.text):
+			hi = mid
+		case len(seg) > len(c.text):
+			lo = mid + 1
+		case string(seg) == c.text:
 			return c.node
-		case order < 0:
+		case string(seg) < c.text:
 			hi = mid
 		default:
 			lo = mid + 1
@@ -146,33 +214,17 @@ func (n *node) find(seg []byte, encoded bool) *node {
 	return nil
 }
 
-func compareText(b []byte, s string) int {
-	switch {
-	case string(b) == s:
-		return 0
-	case string(b) < s:
-		return -1
-	}
-	return 1
-}
-
-// compareDecoded compares the decoded bytes of a valid encoding with s.
-func compareDecoded(b []byte, s string) int {
+// equalDecoded compares the decoded bytes of a valid encoding with s.
+func equalDecoded(b []byte, s string) bool {
 	k := 0
 	for i := 0; i < len(b); k++ {
 		var c byte
 		c, i = decodeAt(b, i)
-		switch {
-		case k == len(s) || c > s[k]:
-			return 1
-		case c < s[k]:
-			return -1
+		if k == len(s) || c != s[k] {
+			return false
 		}
 	}
-	if k < len(s) {
-		return -1
-	}
-	return 0
+	return k == len(s)
 }
 
 // validEncoding says whether every % of b starts a percent-encoded byte
@@ -229,31 +281,19 @@ func decoded(dst, b []byte) []byte {
 
 // parameters calls yield for each wildcard with the bytes that it matches, as
 // captured. The pattern must match the path.
-func (p *pattern) parameters(path []byte, yield func(name string, value []byte)) {
-	if len(path) == 1 && path[0] == '*' {
-		if s := p.segments[0]; s.text != "" {
-			yield(s.text, path)
-		}
-		return
-	}
-	for _, s := range p.segments {
-		if len(path) == 0 {
-			return
-		}
-		rest := path[1:]
-		if s.kind == multi {
-			if s.text != "" {
-				yield(s.text, rest)
+func (p *pattern) parameters(path *path, yield func(name string, value []byte)) {
+	for i, s := range p.segments {
+		switch {
+		case s.kind == multi && s.text != "":
+			from := len(path.raw)
+			if i < len(path.spans) {
+				from = path.spans[i].start
+			} else if !path.slash {
+				from = 0 // the target "*"
 			}
-			return
+			yield(s.text, path.raw[from:])
+		case s.kind == wild:
+			yield(s.text, path.segment(i))
 		}
-		i := bytes.IndexByte(rest, '/')
-		if i < 0 {
-			i = len(rest)
-		}
-		if s.kind == wild {
-			yield(s.text, rest[:i])
-		}
-		path = rest[i:]
 	}
 }

@@ -51,7 +51,8 @@ func (s *Sampler) Shard() *Shard {
 	sh := &Shard{
 		sampler: s,
 		pick:    newPicker(),
-		scratch: make([]byte, 0, 512),
+		spans:   make([]span, 0, 32),
+		cleaned: make([]span, 0, 32),
 		writes:  newWriteTable(s.entries),
 		counts:  make([]counts, len(s.experiments)),
 		windows: make([]shardWindow, len(s.experiments)),
@@ -133,16 +134,22 @@ func (s *Sampler) Route(experiment, route int) *Route {
 // Params gives the path parameters that a route of an experiment takes from a
 // request's target, nil when the route does not match it.
 func (s *Sampler) Params(experiment, route int, target string) []Param {
-	t := splitTarget([]byte(target))
-	return s.experiments[experiment].routes[route].pattern.params(t.path)
+	p := pathOf(target)
+	return s.experiments[experiment].routes[route].pattern.params(&p)
 }
 
 // Key fills in the template of a route's Kafka key from a request's target,
 // which the route must match.
 func (s *Sampler) Key(experiment, route int, target string) string {
 	r := &s.experiments[experiment].routes[route]
-	t := splitTarget([]byte(target))
-	return r.key.text(r.pattern, t.path)
+	p := pathOf(target)
+	return r.key.text(r.pattern, &p)
+}
+
+// pathOf is the path of a request's target.
+func pathOf(text string) (p path) {
+	p.split(splitTarget([]byte(text)).path)
+	return p
 }
 
 // Count is one result of the selection.

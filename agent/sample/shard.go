@@ -16,8 +16,9 @@ const roleHeader = "X-Shadow-Test-Role"
 type Shard struct {
 	sampler *Sampler
 	pick    picker
-	// scratch holds a cleaned path.
-	scratch []byte
+	// spans and cleaned hold the segments of a path. They grow with the longest
+	// path, which the limit of heads bounds.
+	spans, cleaned []span
 	// writes is asked by Stale from other goroutines.
 	writes *writeTable
 	// counts and windows have one place for each experiment.
@@ -43,7 +44,11 @@ func (sh *Shard) Keep(h *exchange.Head) exchange.Decision {
 	s := sh.sampler
 	d := exchange.Decision{Len: uint8(len(s.experiments))}
 	own := ownTraffic(h.Fields)
-	r := request{head: h, target: splitTarget(h.Target), safe: safeByDefault(h.Method), writes: !readOnly(h.Method)}
+	r := request{head: h, safe: safeByDefault(h.Method), path: path{spans: sh.spans}}
+	r.writes = !r.safe && !readOnly(h.Method)
+	r.target.split(h.Target)
+	r.path.split(r.target.path)
+	sh.spans = r.path.spans
 	if r.writes && len(r.target.path) > 0 {
 		sh.writes.seen(pathKey(r.hostName(), r.target.path), h.Time)
 	}
@@ -69,6 +74,7 @@ func (sh *Shard) Keep(h *exchange.Head) exchange.Decision {
 type request struct {
 	head   *exchange.Head
 	target target
+	path   path
 	// safe says that the method is replayed by default, writes that it counts
 	// for staleness.
 	safe, writes bool
@@ -106,7 +112,7 @@ func (sh *Shard) choose(i int, r *request, c *exchange.Choice) {
 		e.filter.host.name != "" && !e.filter.host.matches(r.hostName()) {
 		return
 	}
-	at := e.paths.match(r.target.path)
+	at := e.paths.match(&r.path)
 	if at < 0 {
 		return
 	}
@@ -114,7 +120,7 @@ func (sh *Shard) choose(i int, r *request, c *exchange.Choice) {
 	if r.writes {
 		// Also when methods or headers say no below: the reads of this path
 		// may pass them.
-		if key := paramsKey(i, r.hostName(), rt.pattern, r.target.path); key != 0 {
+		if key := paramsKey(i, r.hostName(), rt.pattern, &r.path); key != 0 {
 			sh.writes.seen(key, h.Time)
 		}
 	}
@@ -148,7 +154,7 @@ func (sh *Shard) choose(i int, r *request, c *exchange.Choice) {
 func (sh *Shard) excluded(e *experiment, r *request) bool {
 	if e.exclude.defaults != 0 {
 		if !r.hitsKnown {
-			r.hits, r.hitsKnown = sh.sampler.detector.hits(r.target.path, r.target.query), true
+			r.hits, r.hitsKnown = sh.sampler.detector.hits(&r.path, r.target.query), true
 		}
 		if r.hits&e.exclude.defaults != 0 {
 			return true
@@ -158,14 +164,15 @@ func (sh *Shard) excluded(e *experiment, r *request) bool {
 	if own == nil {
 		return false
 	}
-	if own.match(r.target.path) >= 0 {
+	if own.match(&r.path) >= 0 {
 		return true
 	}
-	if !unclean(r.target.path) {
+	if !r.path.unclean {
 		return false
 	}
-	sh.scratch = clean(sh.scratch[:0], r.target.path)
-	return own.match(sh.scratch) >= 0
+	c := clean(&r.path, sh.cleaned)
+	sh.cleaned = c.spans
+	return own.match(&c) >= 0
 }
 
 // CompletedInfo is what the sampler is told about an exchange that is complete.

@@ -542,18 +542,23 @@ func BenchmarkKeep(b *testing.B) {
 			}
 		})
 	}
-	b.Run("request", func(b *testing.B) {
-		s := benchSampler(b)
-		for i := range s.experiments {
-			s.experiments[i].by = By{}
-		}
-		sh, h := s.Shard(), benchHead("GET", "/api/v1/users/42?a=b")
-		b.ReportAllocs()
-		for b.Loop() {
-			h.Offset++
-			sh.Keep(h)
-		}
-	})
+	for _, matching := range []int{1, 3} {
+		b.Run(fmt.Sprintf("request/matching=%d", matching), func(b *testing.B) {
+			s := benchSampler(b)
+			for i := range s.experiments {
+				s.experiments[i].by = By{}
+				if i >= matching {
+					s.experiments[i].filter.port = 9090
+				}
+			}
+			sh, h := s.Shard(), benchHead("GET", "/api/v1/users/42?a=b")
+			b.ReportAllocs()
+			for b.Loop() {
+				h.Offset++
+				sh.Keep(h)
+			}
+		})
+	}
 }
 
 func BenchmarkCompleted(b *testing.B) {

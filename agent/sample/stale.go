@@ -181,7 +181,7 @@ func pathKey(host, path []byte) uint64 {
 // paramsKey stands for the path parameters that a route of an experiment gives
 // a path of a host; 0 when there are none. Names and decoded values count, not
 // the route: /users/{id} and /users/{id}/orders share theirs.
-func paramsKey(experiment int, host []byte, p *pattern, path []byte) uint64 {
+func paramsKey(experiment int, host []byte, p *pattern, path *path) uint64 {
 	if len(p.names) == 0 {
 		return 0
 	}
@@ -191,8 +191,10 @@ func paramsKey(experiment int, host []byte, p *pattern, path []byte) uint64 {
 			h = hashByte(h, name[i])
 		}
 		h = hashByte(h, 0)
+		n := len(value)
 		if validEncoding(value) {
-			for i := 0; i < len(value); {
+			n = 0
+			for i := 0; i < len(value); n++ {
 				var c byte
 				c, i = decodeAt(value, i)
 				h = hashByte(h, c)
@@ -200,7 +202,7 @@ func paramsKey(experiment int, host []byte, p *pattern, path []byte) uint64 {
 		} else {
 			h = hashBytes(h, value)
 		}
-		h = hashByte(h, 0)
+		h = (h ^ uint64(n)) * fnvPrime // a value may hold what separates
 	})
 	return mixed(h)
 }
@@ -229,7 +231,11 @@ func (s *Sampler) Stale(experiment int, x *exchange.Exchange, replayed int64) St
 	}
 	keys := [2]uint64{pathKey(host, t.path)}
 	if c := x.Decision.Choices[experiment]; int(c.Route) < len(e.routes) {
-		keys[1] = paramsKey(experiment, host, e.routes[c.Route].pattern, t.path)
+		var p path
+		p.split(t.path)
+		if r := &e.routes[c.Route]; r.pattern.params(&p) != nil {
+			keys[1] = paramsKey(experiment, host, r.pattern, &p)
+		}
 	}
 	answer := Fresh
 	for _, sh := range *s.shards.Load() {

@@ -69,7 +69,7 @@ func known(path *pattern) string {
 }
 
 // text fills the template in for a request's path that the pattern matches.
-func (t *template) text(p *pattern, path []byte) string {
+func (t *template) text(p *pattern, path *path) string {
 	var b []byte
 	for _, part := range t.parts {
 		switch {
@@ -89,7 +89,7 @@ func (t *template) text(p *pattern, path []byte) string {
 }
 
 // params gives the wildcards' values, nil when the pattern does not match.
-func (p *pattern) params(path []byte) []Param {
+func (p *pattern) params(path *path) []Param {
 	if newTree([]*pattern{p}).match(path) < 0 {
 		return nil
 	}
