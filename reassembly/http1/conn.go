@@ -822,6 +822,11 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 			p.st.Parsed += uint64(n)
 			b, off = b[n:], off+uint64(n)
 		case sideBody:
+			if r := c.answer; r != nil && c.unconfirmed && s.body.size == 0 && off == c.lastHead {
+				if _, sure := maybeResponse(b); sure {
+					r.spoiled = true // it may have answered a HEAD that was not seen
+				}
+			}
 			n, done, ok := s.body.feed(b)
 			p.st.Parsed += uint64(n)
 			b, off = b[n:], off+uint64(n)
