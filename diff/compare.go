@@ -1,0 +1,178 @@
+package diff
+
+import (
+	"bytes"
+
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+const detailCount = "more differences than the limit"
+
+// Compare compares the candidate's answer with the reference's. It reads req,
+// ref and cand and keeps nothing of them but the texts of header values; cand
+// may be nil when the candidate failed.
+func (r *Rules) Compare(req *exchange.Request, ref, cand *exchange.Response, in Input) *Result {
+	why := notComparable(req, ref, cand, &in)
+	if failed(cand, &in) {
+		return failedResult(why, &in)
+	}
+	if ref == nil {
+		return &Result{Outcome: NotComparable, Why: why}
+	}
+	if why == "" && sameAnswer(req, ref, cand) {
+		return &r.equal
+	}
+	c := r.work.Get().(*comparison)
+	c.in = in
+	if c.in.ReferenceAuthority == "" {
+		c.in.ReferenceAuthority = req.Host
+	}
+	c.body(req, ref, cand)
+	body := len(c.diffs)
+	c.begin(AspectStatus)
+	if ref.Status != cand.Status {
+		c.add(Difference{Kind: KindChanged, Reference: numberValue(int64(ref.Status)), Candidate: numberValue(int64(cand.Status))})
+	}
+	c.fields(AspectHeader, ref.Header, cand.Header)
+	header := len(c.diffs)
+	c.fields(AspectTrailer, ref.Trailer, cand.Trailer)
+	res := c.result(body, header, why)
+	c.release()
+	r.work.Put(c)
+	return res
+}
+
+func failedResult(why string, in *Input) *Result {
+	word := in.CandidateError
+	if word == "" {
+		word = "no_answer"
+	}
+	res := &Result{Outcome: Divergent, Why: WhyFailed, Differences: []Difference{{
+		Aspect: AspectCandidate, Kind: KindError, Candidate: Value{Kind: ValueString, Text: word, Size: int64(len(word))},
+	}}}
+	if why != "" {
+		res.Outcome, res.Why = NotComparable, why
+	}
+	return res
+}
+
+// sameAnswer is the short way for answers without any difference.
+func sameAnswer(req *exchange.Request, ref, cand *exchange.Response) bool {
+	if ref.Status != cand.Status || !sameFields(ref.Header, cand.Header) || !sameFields(ref.Trailer, cand.Trailer) {
+		return false
+	}
+	a, b := &ref.Body, &cand.Body
+	switch {
+	case req.Method == "HEAD":
+		return true
+	case whole(a) && whole(b):
+		return bytes.Equal(a.Bytes, b.Bytes)
+	}
+	return a.Size == b.Size && a.Digested && b.Digested && a.Digest == b.Digest
+}
+
+// comparison is the memory of one comparison, used again for the next.
+type comparison struct {
+	rules *Rules
+	in    Input
+
+	aspect string
+	found  int  // differences of the aspect that are not ignored
+	full   bool // found reached the limit, and one more was met
+
+	diffs     []Difference
+	ignored   int // in diffs
+	divergent bool
+
+	// carried says that the bodies were compared, so that how they were
+	// framed does not matter; decoded that it was without their codings.
+	carried, decoded bool
+
+	decodeA, decodeB decoder
+	walker           walker
+	fieldOrder       []int32
+}
+
+func newComparison(r *Rules) *comparison {
+	return &comparison{rules: r, walker: walker{seed: r.seed}}
+}
+
+// release forgets everything that belongs to others.
+func (c *comparison) release() {
+	clear(c.diffs)
+	c.diffs = c.diffs[:0]
+	c.in = Input{}
+	c.ignored, c.divergent, c.carried, c.decoded = 0, false, false, false
+	c.decodeA.release()
+	c.decodeB.release()
+	c.walker.release()
+}
+
+// begin starts an aspect.
+func (c *comparison) begin(aspect string) { c.aspect, c.found, c.full = aspect, 0, false }
+
+// room says whether a difference would be taken, so that its values need not
+// be made. The first that is not taken is said.
+func (c *comparison) room(ignored bool) bool {
+	most := c.rules.limits.differences
+	switch {
+	case ignored:
+		return c.ignored < most
+	case c.found < most:
+		return true
+	case !c.full:
+		c.full = true
+		c.divergent = true
+		c.diffs = append(c.diffs, Difference{Aspect: c.aspect, Kind: KindNotFullyCompared, Detail: detailCount})
+	}
+	return false
+}
+
+// add takes a difference of the aspect.
+func (c *comparison) add(d Difference) {
+	if !c.room(d.Ignored) {
+		return
+	}
+	d.Aspect = c.aspect
+	if d.Ignored {
+		c.ignored++
+	} else {
+		c.found++
+		c.divergent = true
+	}
+	c.diffs = append(c.diffs, d)
+}
+
+// result puts the differences in order: they were found in the order body (up
+// to the index body), status and header (up to the index header), trailer.
+func (c *comparison) result(body, header int, why string) *Result {
+	n := len(c.diffs)
+	if n == 0 && why == "" {
+		return &c.rules.equal
+	}
+	// One piece of memory for the most frequent case, one difference.
+	one := &struct {
+		res   Result
+		first [1]Difference
+	}{}
+	res := &one.res
+	res.Why = why
+	switch {
+	case why != "":
+		res.Outcome = NotComparable
+	case c.divergent:
+		res.Outcome = Divergent
+	case n > 0:
+		res.Outcome = Ignored
+	}
+	if n > 0 {
+		d := one.first[:0]
+		if n > len(one.first) {
+			d = make([]Difference, 0, n)
+		}
+		d = append(d, c.diffs[body:header]...)
+		d = append(d, c.diffs[:body]...)
+		res.Differences = append(d, c.diffs[header:]...)
+	}
+	return res
+}

@@ -1,0 +1,165 @@
+package diff
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
+
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+// maxCodings bounds a chain of content codings.
+const maxCodings = 4
+
+// codings is the value of Content-Encoding in a canonical form: lower case,
+// without identity, x-gzip as gzip (RFC 9110 section 8.4.1), joined by commas
+// in the order in which they were applied. "" is no coding.
+func codings(h exchange.Header) string {
+	var all string
+	for i := range h {
+		if !equalFold(h[i].Name, "content-encoding") {
+			continue
+		}
+		for v := h[i].Value; v != ""; {
+			var one string
+			one, v, _ = strings.Cut(v, ",")
+			switch one = lower(strings.Trim(one, " \t")); one {
+			case "", "identity":
+				continue
+			case "x-gzip":
+				one = "gzip"
+			}
+			if all == "" {
+				all = one
+			} else {
+				all += "," + one
+			}
+		}
+	}
+	return all
+}
+
+// decoder takes off content codings, into memory that it uses again.
+type decoder struct {
+	src  bytes.Reader
+	gzip *gzip.Reader
+	zlib io.ReadCloser
+	raw  io.ReadCloser
+	out  []byte
+}
+
+// decode gives body without its codings, or the reason in fixed words why it
+// can't. What it gives is body itself or valid until the next call. Each stage
+// gives at most limit bytes.
+func (d *decoder) decode(codings string, body []byte, limit int64) (decoded []byte, reason string) {
+	if strings.Count(codings, ",") >= maxCodings {
+		return nil, "more content codings than the limit"
+	}
+	for codings != "" && len(body) > 0 { // nothing is nothing in every coding
+		i := strings.LastIndexByte(codings, ',')
+		one := codings[i+1:]
+		codings = codings[:max(i, 0)]
+		if one != "gzip" && one != "deflate" {
+			return nil, "content coding " + knownCoding(one) + " is not decoded"
+		}
+		d.src.Reset(body)
+		r, err := d.reader(one, body)
+		if err == nil {
+			body, err = d.read(r, limit)
+		}
+		if err == nil && d.src.Len() > 0 {
+			err = errTrailing
+		}
+		switch {
+		case errors.Is(err, errOverLimit):
+			return nil, one + " decodes to more than the limit"
+		case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+			return nil, one + " is cut"
+		case err != nil:
+			return nil, one + " is corrupt"
+		}
+		if codings != "" {
+			d.out = nil // the next stage reads what this one wrote
+		}
+	}
+	return body, ""
+}
+
+// knownCoding keeps the answers' own bytes out of details.
+func knownCoding(one string) string {
+	switch one {
+	case "br", "zstd", "compress", "x-compress", "dcb", "dcz":
+		return one
+	}
+	return "(unknown)"
+}
+
+func (d *decoder) reader(coding string, body []byte) (io.Reader, error) {
+	if coding == "gzip" {
+		if d.gzip == nil {
+			d.gzip = new(gzip.Reader)
+		}
+		return d.gzip, d.gzip.Reset(&d.src)
+	}
+	// RFC 9110 section 8.4.1.2 says zlib; some servers send the bare stream.
+	if len(body) >= 2 && body[0]&15 == 8 && (uint(body[0])<<8|uint(body[1]))%31 == 0 {
+		if d.zlib == nil {
+			z, err := zlib.NewReader(&d.src)
+			d.zlib = z
+			return z, err
+		}
+		return d.zlib, d.zlib.(zlib.Resetter).Reset(&d.src, nil)
+	}
+	if d.raw == nil {
+		d.raw = flate.NewReader(&d.src)
+		return d.raw, nil
+	}
+	return d.raw, d.raw.(flate.Resetter).Reset(&d.src, nil)
+}
+
+var (
+	errOverLimit = errors.New("decoded body over the limit")
+	errTrailing  = errors.New("bytes after the coded body")
+)
+
+// read reads r to its end into d.out.
+func (d *decoder) read(r io.Reader, limit int64) ([]byte, error) {
+	b := d.out[:0]
+	if cap(b) == 0 {
+		b = make([]byte, 0, 4<<10)
+	}
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		room := b[len(b):cap(b)]
+		if most := limit + 1 - int64(len(b)); int64(len(room)) > most {
+			room = room[:most]
+		}
+		n, err := r.Read(room)
+		b = b[:len(b)+n]
+		d.out = b
+		if int64(len(b)) > limit {
+			return nil, errOverLimit
+		}
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// release forgets the body, and memory that is too large to keep.
+func (d *decoder) release() {
+	d.src.Reset(nil)
+	if cap(d.out) > 1<<20 {
+		d.out = nil
+	}
+}

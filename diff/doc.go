@@ -1,0 +1,33 @@
+// Package diff compares two answers to the same request, the reference's and
+// the candidate's, and says in which places they differ.
+//
+// In: a request, two responses and compiled Rules. Out: a Result, that is one
+// of equal, ignored, divergent and not_comparable, and the differences with
+// their path, kind and both values. Fingerprint gives a difference a name that
+// is the same for every pair that differs in the same way.
+//
+// The package is pure: it reads no clock, no file, no network and no
+// randomness that would show in a result, and it keeps no state between calls
+// but memory to be used again. The same answers and the same rules give the
+// same Result.
+//
+// # What is compared
+//
+// The status; the header fields, with the exceptions that DefaultIgnore lists;
+// the body; the trailer fields. Bodies are compared as bytes first. When the
+// bytes differ, content codings are taken off (gzip and deflate), and two
+// bodies whose media types are JSON are compared by value: member order and
+// white space do not matter, 1 and 1.0 and 1e0 are one number, numbers of any
+// size are compared exactly, strings are compared after their escapes have
+// been resolved. -0 is 0. Array elements are compared by order.
+//
+// A comparison that stops at a limit, or that meets bytes which it can't
+// decode, says so by a difference of kind not_fully_compared. It never calls
+// such answers equal.
+//
+// # What it does not do
+//
+// It decodes neither br nor zstd, and it compares text, forms, multipart, XML
+// and HTML as bytes. It does not look at the reason phrase, the HTTP version
+// or interim answers. It knows nothing of redaction: Values are in the clear.
+package diff

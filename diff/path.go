@@ -1,0 +1,528 @@
+package diff
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxRuleIndex bounds an index in a rule: I-JSON's exact integers (RFC 9535
+// section 2.1) cut to what a body can hold.
+const maxRuleIndex = 1<<31 - 1
+
+// selector is one selector of a segment (RFC 9535 section 2.3).
+type selector struct {
+	any   bool   // *
+	named bool   // a name, else an index
+	name  string // when named
+	index int
+}
+
+// segment is one step of a rule. Descendant segments (..) reach every depth.
+type segment struct {
+	descendant bool
+	selectors  []selector
+}
+
+// pathError is a fault of a rule at a byte offset in it.
+type pathError struct {
+	offset int
+	reason string
+}
+
+// parsePath reads the subset of RFC 9535 that rules are written in: $, .name,
+// .*, ..name, ..*, and [..] with names in single or double quotes, indexes and
+// *, also several of them with commas. Negative indexes, slices and filters
+// are refused by name.
+func parsePath(s string) ([]segment, *pathError) {
+	p := pathParser{s: s}
+	segs := p.path()
+	return segs, p.err
+}
+
+type pathParser struct {
+	s   string
+	i   int
+	err *pathError
+}
+
+func (p *pathParser) fail(at int, format string, args ...any) {
+	if p.err == nil {
+		p.err = &pathError{offset: at, reason: fmt.Sprintf(format, args...)}
+	}
+}
+
+func (p *pathParser) path() []segment {
+	if p.s == "" || p.s[0] != '$' {
+		p.fail(0, "a path begins with $")
+		return nil
+	}
+	p.i = 1
+	var segs []segment
+	for p.err == nil {
+		p.space() // RFC 9535 section 2.5: white space may stand between segments
+		if p.i == len(p.s) {
+			break
+		}
+		segs = append(segs, p.segment())
+	}
+	if n := len(p.s); p.err == nil && isPathSpace(p.s[n-1]) {
+		p.fail(n-1, "white space after the path")
+	}
+	return segs
+}
+
+func (p *pathParser) segment() segment {
+	var seg segment
+	switch p.s[p.i] {
+	case '[':
+		seg.selectors = p.bracket()
+		return seg
+	case '.':
+		p.i++
+		if p.i < len(p.s) && p.s[p.i] == '.' {
+			p.i++
+			seg.descendant = true
+			if p.i < len(p.s) && p.s[p.i] == '[' {
+				seg.selectors = p.bracket()
+				return seg
+			}
+		}
+	default:
+		p.fail(p.i, "want . or [ here")
+		return seg
+	}
+	if p.i < len(p.s) && p.s[p.i] == '*' {
+		p.i++
+		seg.selectors = []selector{{any: true}}
+		return seg
+	}
+	start := p.i
+	for p.i < len(p.s) {
+		r, n := utf8.DecodeRuneInString(p.s[p.i:])
+		if r == utf8.RuneError && n == 1 {
+			p.fail(p.i, "not UTF-8")
+			return seg
+		}
+		if !isNameRune(r, p.i == start) {
+			break
+		}
+		p.i += n
+	}
+	if p.i == start {
+		p.fail(start, "want a name or * after the dot (other names stand in brackets and quotes: ['a b'])")
+		return seg
+	}
+	seg.selectors = []selector{{named: true, name: p.s[start:p.i]}}
+	return seg
+}
+
+// bracket reads a bracketed selection; p.i stands on the [.
+func (p *pathParser) bracket() []selector {
+	p.i++
+	var sels []selector
+	for p.err == nil {
+		p.space()
+		sels = append(sels, p.selector())
+		p.space()
+		switch {
+		case p.err != nil:
+		case p.i == len(p.s):
+			p.fail(p.i, "the bracket is not closed")
+		case p.s[p.i] == ',':
+			p.i++
+		case p.s[p.i] == ']':
+			p.i++
+			return sels
+		case p.s[p.i] == ':':
+			p.fail(p.i, "slices are not supported")
+		default:
+			p.fail(p.i, "want , or ] here")
+		}
+	}
+	return nil
+}
+
+func (p *pathParser) selector() selector {
+	if p.i == len(p.s) {
+		p.fail(p.i, "the bracket is not closed")
+		return selector{}
+	}
+	switch c := p.s[p.i]; {
+	case c == '*':
+		p.i++
+		return selector{any: true}
+	case c == '\'' || c == '"':
+		return selector{named: true, name: p.quoted(c)}
+	case c == '?':
+		p.fail(p.i, "filters are not supported")
+	case c == ':':
+		p.fail(p.i, "slices are not supported")
+	case c == '-':
+		p.fail(p.i, "negative indexes are not supported")
+	case '0' <= c && c <= '9':
+		start, n := p.i, 0
+		for ; p.i < len(p.s) && '0' <= p.s[p.i] && p.s[p.i] <= '9'; p.i++ {
+			if n = n*10 + int(p.s[p.i]-'0'); n > maxRuleIndex {
+				p.fail(start, "the index is too large")
+				return selector{}
+			}
+		}
+		if c == '0' && p.i > start+1 {
+			p.fail(start, "an index has no leading zeros")
+		}
+		return selector{index: n}
+	default:
+		p.fail(p.i, "want a name in quotes, an index or *")
+	}
+	return selector{}
+}
+
+// quoted reads a string literal (RFC 9535 section 2.3.1.1).
+func (p *pathParser) quoted(quote byte) string {
+	open := p.i
+	var b []byte
+	for p.i++; p.i < len(p.s); {
+		c := p.s[p.i]
+		switch {
+		case c == quote:
+			p.i++
+			return string(b)
+		case c < 0x20:
+			p.fail(p.i, "a control character stands in a name as \\u and four digits")
+			return ""
+		case c == '\\':
+			b = p.escape(b, quote)
+			if p.err != nil {
+				return ""
+			}
+		default:
+			r, n := utf8.DecodeRuneInString(p.s[p.i:])
+			if r == utf8.RuneError && n == 1 {
+				p.fail(p.i, "not UTF-8")
+				return ""
+			}
+			b = append(b, p.s[p.i:p.i+n]...)
+			p.i += n
+		}
+	}
+	p.fail(open, "the quote is not closed")
+	return ""
+}
+
+// escape reads one escape; p.i stands on the backslash.
+func (p *pathParser) escape(b []byte, quote byte) []byte {
+	at := p.i
+	if at+1 == len(p.s) {
+		p.fail(at, "the escape is cut")
+		return b
+	}
+	c := p.s[at+1]
+	p.i += 2
+	switch c {
+	case 'b':
+		return append(b, '\b')
+	case 'f':
+		return append(b, '\f')
+	case 'n':
+		return append(b, '\n')
+	case 'r':
+		return append(b, '\r')
+	case 't':
+		return append(b, '\t')
+	case '/', '\\', quote:
+		return append(b, c)
+	case 'u':
+		u, ok := hex4(p.s, p.i)
+		if !ok {
+			p.fail(at, "want four hex digits after \\u")
+			return b
+		}
+		p.i += 4
+		if isHighSurrogate(u) && strings.HasPrefix(p.s[p.i:], `\u`) {
+			if low, ok := hex4(p.s, p.i+2); ok && isLowSurrogate(low) {
+				p.i += 6
+				return utf8.AppendRune(b, pairRune(u, low))
+			}
+		}
+		if isSurrogate(u) {
+			p.fail(at, "half a surrogate pair")
+			return b
+		}
+		return utf8.AppendRune(b, rune(u))
+	}
+	p.fail(at, "no such escape")
+	return b
+}
+
+func (p *pathParser) space() {
+	for p.i < len(p.s) && isPathSpace(p.s[p.i]) {
+		p.i++
+	}
+}
+
+func isPathSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
+
+// isNameRune says whether r may stand in a name after a dot (RFC 9535,
+// member-name-shorthand).
+func isNameRune(r rune, first bool) bool {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', r == '_', r >= 0x80:
+		return true
+	case '0' <= r && r <= '9':
+		return !first
+	}
+	return false
+}
+
+func isShorthand(name []byte) bool {
+	if len(name) == 0 {
+		return false
+	}
+	for i := 0; i < len(name); {
+		r, n := utf8.DecodeRune(name[i:])
+		if r == utf8.RuneError && n == 1 || !isNameRune(r, i == 0) {
+			return false
+		}
+		i += n
+	}
+	return true
+}
+
+// Bounds of a path as text.
+const (
+	maxPathName = 128
+	maxPath     = 2048
+	cutMark     = "…"
+)
+
+// appendName appends the step of a member name: .name, or ['name'] in the form
+// of normalised paths (RFC 9535 section 2.7). name is a string's text as
+// unescape makes it.
+func appendName(b, name []byte) []byte {
+	if len(name) > maxPathName {
+		n := maxPathName
+		for n > 0 && !utf8.RuneStart(name[n]) {
+			n--
+		}
+		name = append(append(make([]byte, 0, n+len(cutMark)), name[:n]...), cutMark...)
+	}
+	if isShorthand(name) {
+		return append(append(b, '.'), name...)
+	}
+	b = append(b, '[', '\'')
+	for i := 0; i < len(name); {
+		r, n := utf8.DecodeRune(name[i:])
+		switch {
+		case r == '\'' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\b':
+			b = append(b, '\\', 'b')
+		case r == '\f':
+			b = append(b, '\\', 'f')
+		case r == '\n':
+			b = append(b, '\\', 'n')
+		case r == '\r':
+			b = append(b, '\\', 'r')
+		case r == '\t':
+			b = append(b, '\\', 't')
+		case r < 0x20:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			b = utf8.AppendRune(b, r) // U+FFFD for what is no UTF-8
+		}
+		i += n
+	}
+	return append(b, '\'', ']')
+}
+
+// matcher is the ignore rules for JSON as one automaton. A place in a body is
+// a set of states; a step down the body is one step of the automaton, so the
+// cost does not grow with the number of rules that do not match.
+type matcher struct {
+	nodes []matchNode // nodes[0] is the root; empty without rules
+}
+
+type matchNode struct {
+	names map[string]int32
+	index map[int]int32
+	any   int32 // -1 without
+	// below is the state of a descendant segment: it stays in the set at
+	// every depth. -1 without.
+	below  int32
+	sticky bool
+	final  bool
+}
+
+func (m *matcher) node(sticky bool) int32 {
+	m.nodes = append(m.nodes, matchNode{any: -1, below: -1, sticky: sticky})
+	return int32(len(m.nodes) - 1)
+}
+
+// add compiles one rule into the automaton.
+func (m *matcher) add(segs []segment) {
+	if len(m.nodes) == 0 {
+		m.node(false)
+	}
+	from := []int32{0}
+	for _, seg := range segs {
+		if seg.descendant {
+			for i, f := range from {
+				if m.nodes[f].below < 0 {
+					m.nodes[f].below = m.node(true)
+				}
+				from[i] = m.nodes[f].below
+			}
+		}
+		var to []int32
+		for _, f := range from {
+			for _, sel := range seg.selectors {
+				to = append(to, m.edge(f, sel))
+			}
+		}
+		from = uniq(to)
+	}
+	for _, f := range from {
+		m.nodes[f].final = true
+	}
+}
+
+func (m *matcher) edge(from int32, sel selector) int32 {
+	n := &m.nodes[from]
+	switch {
+	case sel.any:
+		if n.any >= 0 {
+			return n.any
+		}
+		to := m.node(false)
+		m.nodes[from].any = to
+		return to
+	case sel.named:
+		if to, ok := n.names[sel.name]; ok {
+			return to
+		}
+		to := m.node(false)
+		if n = &m.nodes[from]; n.names == nil {
+			n.names = map[string]int32{}
+		}
+		n.names[sel.name] = to
+		return to
+	}
+	if to, ok := n.index[sel.index]; ok {
+		return to
+	}
+	to := m.node(false)
+	if n = &m.nodes[from]; n.index == nil {
+		n.index = map[int]int32{}
+	}
+	n.index[sel.index] = to
+	return to
+}
+
+func uniq(s []int32) []int32 {
+	var out []int32
+	for _, v := range s {
+		if !contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func contains(s []int32, v int32) bool {
+	for _, x := range s {
+		if x == v {
+			return true
+		}
+	}
+	return false
+}
+
+// states is a stack of state sets, one for each step of the place at which a
+// walk stands. It is memory that is used again; the rules are only read.
+type states struct {
+	m    *matcher
+	sets []int32 // all sets, one after the other
+	ends []int   // where each set ends
+}
+
+func (s *states) reset(m *matcher) {
+	s.m, s.sets, s.ends = m, s.sets[:0], s.ends[:0]
+	if len(m.nodes) > 0 {
+		s.enter(0, 0)
+	}
+	s.ends = append(s.ends, len(s.sets))
+}
+
+// enter adds a state, and what it reaches without a step, to the set that
+// begins at start.
+func (s *states) enter(start int, n int32) {
+	if n < 0 || contains(s.sets[start:], n) {
+		return
+	}
+	s.sets = append(s.sets, n)
+	s.enter(start, s.m.nodes[n].below)
+}
+
+func (s *states) top() []int32 {
+	n := len(s.ends)
+	start := 0
+	if n > 1 {
+		start = s.ends[n-2]
+	}
+	return s.sets[start:s.ends[n-1]]
+}
+
+// live says whether a rule may still match at or below this place.
+func (s *states) live() bool { return len(s.top()) > 0 }
+
+// final says whether a rule ends here.
+func (s *states) final() bool {
+	for _, n := range s.top() {
+		if s.m.nodes[n].final {
+			return true
+		}
+	}
+	return false
+}
+
+// name steps down to the member of that name, the text of its string.
+func (s *states) name(name []byte) {
+	n := len(s.ends)
+	from, to := s.ends[n-1]-len(s.top()), s.ends[n-1]
+	for i := from; i < to; i++ {
+		nd := &s.m.nodes[s.sets[i]]
+		if nd.sticky {
+			s.enter(to, s.sets[i])
+		}
+		s.enter(to, nd.any)
+		if next, ok := nd.names[string(name)]; ok {
+			s.enter(to, next)
+		}
+	}
+	s.ends = append(s.ends, len(s.sets))
+}
+
+// element steps down to the element of that index.
+func (s *states) element(index int) {
+	n := len(s.ends)
+	from, to := s.ends[n-1]-len(s.top()), s.ends[n-1]
+	for i := from; i < to; i++ {
+		nd := &s.m.nodes[s.sets[i]]
+		if nd.sticky {
+			s.enter(to, s.sets[i])
+		}
+		s.enter(to, nd.any)
+		if next, ok := nd.index[index]; ok {
+			s.enter(to, next)
+		}
+	}
+	s.ends = append(s.ends, len(s.sets))
+}
+
+// up steps back.
+func (s *states) up() {
+	n := len(s.ends)
+	s.ends = s.ends[:n-1]
+	s.sets = s.sets[:s.ends[n-2]]
+}
