@@ -1,0 +1,40 @@
+// Package replay sends captured requests once more, to a candidate or to a
+// control, and reads the answers.
+//
+// In: frozen exchanges, by Submit. Out: an Outcome for each, by Config.Done,
+// and counts that balance (Stats). One Replayer serves one experiment and one
+// role.
+//
+// Where a replay connects to is decided by Config.URL alone; nothing of a
+// request is ever resolved or dialled. Redirects are not followed and proxies
+// of the environment are not asked.
+//
+// # What is written
+//
+// Over http the captured bytes of head and body go out as they are, in one
+// connection that belongs to one worker, but for:
+//
+//   - the role header, set and never added (X-Shadow-Test-Role);
+//   - hop-by-hop fields (RFC 9110 section 7.6.1): Connection and what it
+//     names, Keep-Alive, Proxy-Connection, Proxy-Authorization, TE, Upgrade.
+//     Host, Content-Length and Transfer-Encoding stay even when named, as the
+//     body's bytes go as captured;
+//   - Expect: 100-continue, because the body is sent at once;
+//   - trace ids, Host and credentials as Config says.
+//
+// Over https net/http writes the request: HTTP/1.1 only, fields sorted by name,
+// the body framed anew, an HTTP/1.0 request as HTTP/1.1 with Connection: close.
+// The target is written as received.
+//
+// Only origin-form targets and "*" are replayed. A request that must not be
+// replayed (a doubt, another form of target, a head that readers could split
+// in different ways) ends as compared with the word refused, and nothing is
+// sent. Sampling keeps such requests away; this is the second lock.
+//
+// # What it does not do
+//
+// It does not compare, retry failures (but for one retry of a reused
+// connection that the peer had closed), queue, or speak HTTP/2. A 408 that a
+// server sends to an idle connection in the very moment in which the next
+// request is written is taken for the answer: HTTP/1 has no way to tell.
+package replay

@@ -1,0 +1,448 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
+)
+
+// MaxTimeout bounds the timeout of one replay, whatever the reference took.
+const MaxTimeout = 30 * time.Second
+
+// Config says where one experiment's requests are replayed, and how. It is
+// not changed after New.
+type Config struct {
+	// Experiment names the experiment in Stats and logs. Required.
+	Experiment string
+	// Role is "candidate" or "control": the value of the role header. Required.
+	Role string
+	// URL is http or https, a host and a port, without a path. Required.
+	URL string
+	// TLS is for https only.
+	TLS TLS
+	// Host is "keep" (the default): Host as captured; or "candidate": the
+	// host and port of URL.
+	Host string
+	// Trace is "fresh" (the default): a request that carries traceparent or
+	// b3 fields gets new trace and span ids, and loses tracestate; or "keep".
+	Trace string
+	// Credentials: see there. "" means CredentialsForward.
+	Credentials Credentials
+	// Timeout bounds one replay, from connect to the answer's last byte. A
+	// reference that took longer than half of it doubles its own time
+	// instead, up to MaxTimeout. Zero means 2s; at most MaxTimeout.
+	Timeout time.Duration
+	// MaxInFlight bounds the replays under way, and so connections and
+	// goroutines; beyond it exchanges are shed, never queued. Zero means 64.
+	// Memory is at most MaxInFlight x (MaxBody + 64 KiB x 2).
+	MaxInFlight int
+	// MaxRate is the number of replays per second, with bursts of a tenth of a
+	// second. Zero means unlimited.
+	MaxRate float64
+	// Breaker leaves a sick target alone.
+	Breaker Breaker
+	// MaxBody is how many bytes of an answer's body are kept; all are
+	// digested. Zero means 1 MiB.
+	MaxBody int64
+	// MaxAnswer is how many bytes of an answer are read at all, its framing
+	// included, unless the reference's body was larger: then twice that. Zero
+	// means 64 MiB or 16 x MaxBody, whichever is more.
+	MaxAnswer int64
+	// IdleTimeout is how long a connection without a request stays open. Zero
+	// means 15s.
+	IdleTimeout time.Duration
+	// OwnReplay learns the local addresses of replays. Nil: none is told.
+	OwnReplay OwnReplay
+	// Resolve finds the addresses of the URL's host. Nil means the system's
+	// resolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Log is told when the breaker changes. Required.
+	Log *slog.Logger
+	// Done is called once for each exchange whose result is Compared, from
+	// the goroutine that replayed it, several at a time. Until it returns the
+	// replay is in flight. The Outcome is the callee's. Required.
+	Done func(x *exchange.Exchange, o *Outcome)
+}
+
+// Replayer replays the exchanges of one experiment to one target. All methods
+// may be called from any goroutine.
+type Replayer struct {
+	config  Config
+	target  *target
+	rewrite *rewriter
+	dialer  *dialer
+	https   *http.Transport // nil for http
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	limiter *rate.Limiter // nil: unlimited
+	counts  connCounts
+	buffers sync.Pool
+
+	breakerOpened atomic.Uint64
+	// changes tells Run to log; a state that passes in between is not logged.
+	changes chan struct{}
+	// stopped is closed by Stop, drained when after it no worker is left.
+	stopped, drained chan struct{}
+
+	mu       sync.Mutex // guards all below
+	running  bool
+	stopping bool
+	paused   bool
+	// life is cancelled by Cancel and then replaced.
+	life     context.Context
+	end      context.CancelFunc
+	selected uint64
+	results  [NumResults]uint64
+	errors   [len(errorWords)]uint64
+	inFlight int
+	// workers are all, idle those without a job; the last one rested least.
+	workers map[*worker]struct{}
+	idle    []*worker
+}
+
+// New checks the configuration and starts nothing. The caller calls Run once,
+// which waits for what Submit starts.
+func New(c Config) (*Replayer, error) {
+	t, err := parseTarget(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
+	}
+	if c.Experiment == "" {
+		return nil, errors.New("experiment: empty")
+	}
+	if c.Role != "candidate" && c.Role != "control" {
+		return nil, fmt.Errorf("role: %q is neither candidate nor control", c.Role)
+	}
+	setDefault(&c.Host, "keep")
+	if c.Host != "keep" && c.Host != "candidate" {
+		return nil, fmt.Errorf("host: %q is neither keep nor candidate", c.Host)
+	}
+	setDefault(&c.Trace, "fresh")
+	if c.Trace != "fresh" && c.Trace != "keep" {
+		return nil, fmt.Errorf("trace: %q is neither fresh nor keep", c.Trace)
+	}
+	setDefault(&c.Credentials, CredentialsForward)
+	switch c.Credentials {
+	case CredentialsForward, CredentialsStrip, CredentialsForwardAnywhere:
+	default:
+		return nil, fmt.Errorf("credentials: %q is neither forward, strip nor forward-anywhere", c.Credentials)
+	}
+	mustBeNear := c.Credentials == CredentialsForward && !t.https
+	if mustBeNear && t.addr.IsValid() && !near(t.addr) {
+		return nil, fmt.Errorf("url: %s: %w", t.addr, errNotNear)
+	}
+	setDefault(&c.Timeout, 2*time.Second)
+	if c.Timeout < 0 || c.Timeout > MaxTimeout {
+		return nil, fmt.Errorf("timeout: %v is not between 0 and %v", c.Timeout, MaxTimeout)
+	}
+	setDefault(&c.MaxInFlight, 64)
+	if c.MaxInFlight < 0 {
+		return nil, fmt.Errorf("max in flight: %d is negative", c.MaxInFlight)
+	}
+	if c.MaxRate < 0 || math.IsNaN(c.MaxRate) || math.IsInf(c.MaxRate, 0) {
+		return nil, fmt.Errorf("max rate: %v is not a rate", c.MaxRate)
+	}
+	if err := c.Breaker.defaults(); err != nil {
+		return nil, err
+	}
+	setDefault(&c.MaxBody, 1<<20)
+	if c.MaxBody < 0 || c.MaxBody > 1<<40 {
+		return nil, fmt.Errorf("max body: %d is not between 0 and 1 TiB", c.MaxBody)
+	}
+	setDefault(&c.MaxAnswer, max(64<<20, 16*c.MaxBody))
+	if c.MaxAnswer < c.MaxBody {
+		return nil, fmt.Errorf("max answer: %d is below max body, %d", c.MaxAnswer, c.MaxBody)
+	}
+	setDefault(&c.IdleTimeout, 15*time.Second)
+	if c.IdleTimeout < 0 {
+		return nil, fmt.Errorf("idle timeout: %v is negative", c.IdleTimeout)
+	}
+	if c.Log == nil {
+		return nil, errors.New("log: nil")
+	}
+	if c.Done == nil {
+		return nil, errors.New("done: nil")
+	}
+	if c.Resolve == nil {
+		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+
+	host := ""
+	if c.Host == "candidate" {
+		host = t.authority
+	}
+	r := &Replayer{
+		config:  c,
+		target:  t,
+		rewrite: newRewriter(c.Role, host, c.Trace == "fresh", c.Credentials == CredentialsStrip),
+		changes: make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+		drained: make(chan struct{}),
+		workers: make(map[*worker]struct{}),
+	}
+	r.buffers.New = func() any { return new([bufferSize]byte) }
+	r.dialer = &dialer{
+		addresses: &addresses{target: t, near: mustBeNear, lookup: c.Resolve},
+		own:       c.OwnReplay,
+		counts:    &r.counts,
+		dialTCP:   dialTCP,
+	}
+	if t.https {
+		if r.https, err = newTransport(r); err != nil {
+			return nil, fmt.Errorf("tls: %w", err)
+		}
+	} else if c.TLS != (TLS{}) {
+		return nil, errors.New("tls: the url is not https")
+	}
+	if c.MaxRate > 0 {
+		r.limiter = rate.NewLimiter(rate.Limit(c.MaxRate), max(1, int(math.Ceil(min(c.MaxRate/10, 1e9)))))
+	}
+	r.breaker = c.Breaker.new(c.Experiment, r.breakerChanged)
+	r.life, r.end = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// breakerChanged may run inside Submit, which must not wait for a log.
+func (r *Replayer) breakerChanged(_, to gobreaker.State) {
+	if to == gobreaker.StateOpen {
+		r.breakerOpened.Add(1)
+	}
+	select {
+	case r.changes <- struct{}{}:
+	default:
+	}
+}
+
+// Submit takes an exchange to replay. It never waits. The exchange is frozen
+// and is shared until the replay ends. It ends in exactly one result: Compared
+// by a call of Done, any other by a count alone.
+func (r *Replayer) Submit(x *exchange.Exchange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.selected++
+	if r.stopping || r.paused {
+		r.results[Stopped]++
+		return
+	}
+	if r.inFlight >= r.config.MaxInFlight {
+		r.results[Shed]++
+		return
+	}
+	j := job{x: x, life: r.life}
+	if r.breaker != nil {
+		var err error
+		if j.report, err = r.breaker.Allow(); err != nil {
+			r.results[BreakerOpen]++
+			return
+		}
+	}
+	if r.limiter != nil && !r.limiter.Allow() {
+		if j.report != nil {
+			j.report(errNotSaid)
+		}
+		r.results[RateLimited]++
+		return
+	}
+	r.inFlight++
+	var w *worker
+	if n := len(r.idle); n > 0 {
+		w, r.idle[n-1] = r.idle[n-1], nil
+		r.idle = r.idle[:n-1]
+	} else {
+		w = newWorker(r)
+		r.workers[w] = struct{}{}
+		go w.run()
+	}
+	// A worker has room for one job and is idle only without one.
+	w.jobs <- j
+}
+
+// finished counts a job, and says whether the worker goes on.
+func (r *Replayer) finished(w *worker, result Result, word string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inFlight--
+	r.results[result]++
+	if word != "" {
+		for i, e := range errorWords {
+			if e == word {
+				r.errors[i]++
+			}
+		}
+	}
+	if r.stopping {
+		return false
+	}
+	w.since = time.Now()
+	r.idle = append(r.idle, w)
+	return true
+}
+
+// left takes a worker that ended off the list.
+func (r *Replayer) left(w *worker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.workers, w)
+	if r.stopping && len(r.workers) == 0 {
+		close(r.drained)
+	}
+}
+
+// Run closes connections that rest too long, and waits for the workers. It
+// returns nil after Stop, when nothing is in flight any more. When ctx ends it
+// stops too and gives up what is still in flight (result stopped), within a
+// second if Done does not wait. Called twice, it returns an error.
+func (r *Replayer) Run(ctx context.Context) error {
+	r.mu.Lock()
+	again := r.running
+	r.running = true
+	r.mu.Unlock()
+	if again {
+		return errors.New("run: called twice")
+	}
+	tick := time.NewTicker(max(r.config.IdleTimeout/4, time.Millisecond))
+	defer tick.Stop()
+	state := gobreaker.StateClosed
+	for stopped := false; !stopped; {
+		select {
+		case <-ctx.Done():
+			r.Stop()
+		case <-r.stopped:
+			stopped = true
+		case now := <-tick.C:
+			r.closeIdle(now.Add(-r.config.IdleTimeout))
+		case <-r.changes:
+			if s := r.breaker.State(); s != state {
+				level := slog.LevelInfo
+				if s == gobreaker.StateOpen {
+					level = slog.LevelWarn
+				}
+				r.config.Log.Log(ctx, level, "replay breaker changed", "experiment", r.config.Experiment, "target", r.config.Role, "from", breakerWord(state), "to", breakerWord(s))
+				state = s
+			}
+		}
+	}
+	select {
+	case <-r.drained:
+	case <-ctx.Done():
+		r.giveUp()
+		<-r.drained
+	}
+	if r.https != nil {
+		r.https.CloseIdleConnections()
+	}
+	r.end()
+	return nil
+}
+
+// closeIdle ends the workers that have rested since before.
+func (r *Replayer) closeIdle(before time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for n < len(r.idle) && r.idle[n].since.Before(before) {
+		close(r.idle[n].jobs)
+		n++
+	}
+	if n > 0 {
+		r.idle = append(r.idle[:0], r.idle[n:]...)
+		clear(r.idle[len(r.idle):cap(r.idle)])
+	}
+}
+
+// Stop begins the end: from now on Submit counts stopped. What is in flight is
+// finished; Run returns then. It may be called more than once.
+func (r *Replayer) Stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopping {
+		return
+	}
+	r.stopping = true
+	for _, w := range r.idle {
+		close(w.jobs)
+	}
+	r.idle = nil
+	close(r.stopped)
+	if len(r.workers) == 0 {
+		close(r.drained)
+	}
+}
+
+// Cancel turns replay off at once: what is in flight is given up within a
+// second and counts as stopped, its connections are reset, and until Resume
+// Submit counts stopped.
+func (r *Replayer) Cancel() {
+	r.mu.Lock()
+	r.paused = true
+	r.mu.Unlock()
+	r.giveUp()
+}
+
+// Resume ends what Cancel began. It does not undo Stop.
+func (r *Replayer) Resume() {
+	r.mu.Lock()
+	r.paused = false
+	r.mu.Unlock()
+}
+
+// giveUp ends the replays that are in flight now.
+func (r *Replayer) giveUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end()
+	r.life, r.end = context.WithCancel(context.Background())
+	for w := range r.workers {
+		w.interrupt()
+	}
+}
+
+// Stats returns the counts since New.
+func (r *Replayer) Stats() Stats {
+	s := Stats{Experiment: r.config.Experiment, Role: r.config.Role, Breaker: "off"}
+	if r.breaker != nil {
+		s.Breaker = breakerWord(r.breaker.State())
+	}
+	s.BreakerOpened = r.breakerOpened.Load()
+	s.Opened, s.Reused, s.Stale = r.counts.opened.Load(), r.counts.reused.Load(), r.counts.stale.Load()
+	s.Retried, s.Sent, s.Received = r.counts.retried.Load(), r.counts.sent.Load(), r.counts.received.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.Selected, s.Results, s.Errors = r.selected, r.results, r.errors
+	s.InFlight, s.Workers = r.inFlight, len(r.workers)
+	return s
+}
+
+func breakerWord(s gobreaker.State) string {
+	switch s {
+	case gobreaker.StateOpen:
+		return "open"
+	case gobreaker.StateHalfOpen:
+		return "half_open"
+	}
+	return "closed"
+}
+
+// timeout is the time that x's replay may take.
+func (r *Replayer) timeout(x *exchange.Exchange) time.Duration {
+	t := r.config.Timeout
+	if x.Response != nil {
+		if took := time.Duration(x.Response.LastByte - x.Request.LastByte); took > 0 {
+			t = max(t, 2*min(took, MaxTimeout))
+		}
+	}
+	return min(t, MaxTimeout)
+}
