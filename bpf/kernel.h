@@ -101,4 +101,21 @@ static __u64 (*const bpf_ringbuf_query)(void *ring, __u64 flags) = (void *)134;
  */
 #define opaque(v) asm volatile("" : "+r"(v))
 
+/*
+ * Makes the verifier forget what it knows about v. Where many paths meet, each
+ * with a range of its own, it would otherwise walk all that follows once for
+ * each of them.
+ */
+#define forget(skb, v)                                                                             \
+	({                                                                                         \
+		__u32 unknown_ = (skb)->len;                                                       \
+		opaque(unknown_);                                                                  \
+		(v) ^= unknown_;                                                                   \
+		opaque(v);                                                                         \
+		(v) ^= unknown_;                                                                   \
+	})
+
+/* Keeps what p points to in memory: taken apart into registers it is spilled piece by piece. */
+#define keep_in_memory(p) asm volatile("" : : "r"(p) : "memory")
+
 #endif

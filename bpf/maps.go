@@ -26,6 +26,9 @@ const (
 	defaultRingBytes  = 16 << 20
 	defaultOwnReplays = 1 << 16
 
+	// Payload that the longest record holds: LONGEST in tap.bpf.c.
+	longestPayload = 65536
+
 	// A ring's sleeping reader is woken when 1/ringMark of it is filled.
 	ringMark = 4
 )
@@ -87,6 +90,7 @@ type Maps struct {
 	own       *ebpf.Map
 	mark      uint32
 	seed      uint32
+	longest   uint32 // payload of the longest record
 	control   []Control
 	setMemory *mapping
 	set       *settingsWords
@@ -153,6 +157,7 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		spec:     spec,
 		mark:     uint32(c.RingBytes / ringMark),
 		seed:     c.Seed,
+		longest:  longestPayload,
 		ownPorts: make(map[uint16]int),
 	}
 	defer func() {
@@ -225,6 +230,7 @@ func (m *Maps) Load(c TapConfig) (*ebpf.Program, error) {
 		tapVarRingsCount: uint32(len(m.ring)),
 		tapVarRingsMark:  m.mark,
 		tapVarHashSeed:   m.seed,
+		tapVarLongest:    m.longest,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s of tap %d: %w", name, c.Tap, err)

@@ -17,6 +17,16 @@
 /* The program calls only GPL-compatible helpers; see SPDX above. */
 char LICENSE[] SEC("license") = "GPL";
 
+/*
+ * A record's size must be a constant and cannot shrink later, so the records
+ * come in classes, by the payload that they hold; BenchmarkRecord says why
+ * these. What a record has too much is not touched.
+ */
+#define CLASS(bytes) (sizeof(struct tap_event) + (bytes))
+#define SHORT	     1456
+#define LONG	     16304
+#define LONGEST	     65536
+
 /* Constants of one tap; each attachment loads the program with its own. */
 volatile const __u16 tap_id = 0;
 volatile const __u16 domain = 0;
@@ -26,6 +36,7 @@ volatile const __u8 link_header = 14; /* bytes before the IP header or the VLAN 
 volatile const __u32 rings_count = 1;
 volatile const __u32 rings_mark = 0; /* bytes in a ring at which its reader is woken */
 volatile const __u32 hash_seed = 0;
+volatile const __u32 longest = LONGEST; /* payload in one record, bytes; see copy() */
 
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -71,12 +82,19 @@ struct {
 	__type(value, __u8);
 } own_replays SEC(".maps");
 
+/* Puts types into the BTF that nothing there refers to; layout_test.go looks for them. */
+const struct {
+	struct tap_event event;
+	enum tap_result result;
+} layout = {};
+
 /* Not a result: the packet is a segment of TCP and its event is filled. */
 #define PARSED TAP_RESULTS
 
 #define MAX_TAGS       3 /* VLAN tags in the bytes */
 #define MAX_EXTENSIONS 8 /* IPv6 extension headers */
-#define MAX_PIECES     15
+#define MAX_PIECES     40
+#define MAX_PACKET     524288 /* GSO_MAX_SIZE, include/linux/netdevice.h */
 
 #define FIN_SYN_RST 0x07
 
@@ -98,8 +116,8 @@ struct ipv6 {
 	__u16 length;
 	__u8 next;
 	__u8 hops;
-	__u64 src[2];
-	__u64 dst[2];
+	__u32 src[4];
+	__u32 dst[4];
 };
 
 struct ipv6_extension {
@@ -128,47 +146,38 @@ struct segment {
 };
 
 /*
- * Copies n bytes at off, n constant. The linear part of the skb is read
- * directly; whatever lies in its fragments takes the helper. Not 0: not there.
+ * Copies *to from off. What is in the skb's linear part is read directly,
+ * whatever lies in its fragments takes the helper. Not 0: it is not there.
  */
 #define peek(skb, off, to)                                                                         \
 	({                                                                                         \
-		void *p_ = (void *)(long)(skb)->data + (off);                                      \
+		typeof(to) p_ = (void *)(long)(skb)->data + (off);                                 \
 		long err_ = 0;                                                                     \
-		if (likely(p_ + sizeof(*(to)) <= (void *)(long)(skb)->data_end))                   \
-			__builtin_memcpy((to), p_, sizeof(*(to)));                                 \
+		if (likely((void *)(p_ + 1) <= (void *)(long)(skb)->data_end))                     \
+			*(to) = *p_;                                                               \
 		else                                                                               \
 			err_ = bpf_skb_load_bytes((skb), (off), (to), sizeof(*(to)));              \
 		err_;                                                                              \
 	})
 
-static __always_inline int parse_tcp(struct __sk_buff *skb, struct segment *s, __u32 off, __u32 end)
-{
-	struct tcp tcp;
-	__u32 header;
+/* The offsets of an IP datagram in the skb. */
+struct span {
+	__u32 off; /* of the header that comes next */
+	__u32 end; /* of the datagram */
+};
 
-	/* off and end count from the start of the skb; end is that of the IP datagram. */
-	if (off + sizeof(tcp) > end || peek(skb, off, &tcp))
-		return TAP_UNPARSABLE;
-	header = (tcp.offset >> 4) * 4;
-	if (header < sizeof(tcp) || off + header > end)
-		return TAP_UNPARSABLE;
-	s->payload = off + header;
-	s->ev.src_port = bpf_ntohs(tcp.src_port);
-	s->ev.dst_port = bpf_ntohs(tcp.dst_port);
-	s->ev.seq = bpf_ntohl(tcp.seq);
-	s->ev.ack = bpf_ntohl(tcp.ack);
-	s->ev.flags = tcp.flags;
-	s->ev.total = end - off - header;
-	return PARSED;
+static __always_inline int is_tag(__u16 type)
+{
+	return type == bpf_ntohs(ETH_P_8021Q) || type == bpf_ntohs(ETH_P_8021AD) ||
+	       type == bpf_ntohs(ETH_P_QINQ1);
 }
 
-static __always_inline int parse_ipv4(struct __sk_buff *skb, struct segment *s, __u32 off)
+static __always_inline int parse_ipv4(struct __sk_buff *skb, struct segment *s, struct span *at)
 {
 	__u32 header, length, there;
 	struct ipv4 ip;
 
-	if (peek(skb, off, &ip))
+	if (peek(skb, at->off, &ip))
 		return TAP_UNPARSABLE;
 	header = (ip.version_ihl & 0x0f) * 4;
 	if (ip.version_ihl >> 4 != 4 || header < sizeof(ip))
@@ -177,7 +186,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct segment *s, 
 		return TAP_NOT_TCP;
 	if (ip.fragment & bpf_ntohs(0x3fff)) /* more fragments, or an offset */
 		return TAP_FRAGMENT;
-	there = skb->len - off;
+	there = skb->len - at->off;
 	length = bpf_ntohs(ip.length);
 	/* 0 is a packet longer than the field can say (BIG TCP). Ethernet pads short frames. */
 	if (length == 0 || length > there)
@@ -190,7 +199,9 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct segment *s, 
 	*(__u64 *)&s->ev.dst[0] = 0;
 	*(__u32 *)&s->ev.dst[8] = 0xffff0000;
 	*(__u32 *)&s->ev.dst[12] = ip.dst;
-	return parse_tcp(skb, s, off + header, off + length);
+	at->end = at->off + length;
+	at->off += header;
+	return PARSED;
 }
 
 static __always_inline int is_extension(__u32 next)
@@ -199,76 +210,113 @@ static __always_inline int is_extension(__u32 next)
 	       next == IPPROTO_AH || next == IPPROTO_DSTOPTS;
 }
 
-static __always_inline int parse_ipv6(struct __sk_buff *skb, struct segment *s, __u32 off)
+static __always_inline int parse_ipv6(struct __sk_buff *skb, struct segment *s, struct span *at)
 {
-	__u32 length, there, next, end, i;
+	__u32 length, there, next, i;
 	struct ipv6_extension ext;
 	struct ipv6 ip;
 
-	if (peek(skb, off, &ip))
+	if (peek(skb, at->off, &ip))
 		return TAP_UNPARSABLE;
 	if ((ip.version & 0xf0) != 0x60)
 		return TAP_UNPARSABLE;
-	there = skb->len - off - sizeof(ip);
+	there = skb->len - at->off - sizeof(ip);
 	length = bpf_ntohs(ip.length);
 	if (length == 0 || length > there)
 		length = there;
-	off += sizeof(ip);
-	end = off + length;
+	at->off += sizeof(ip);
+	at->end = at->off + length;
+	__builtin_memcpy(s->ev.src, ip.src, sizeof(ip.src));
+	__builtin_memcpy(s->ev.dst, ip.dst, sizeof(ip.dst));
 	next = ip.next;
-	for (i = 0; i < MAX_EXTENSIONS && is_extension(next); i++) {
-		if (off + sizeof(ext) > end || peek(skb, off, &ext))
+	forget(skb, at->end);
+	for (i = 0;; i++) {
+		if (next == IPPROTO_TCP)
+			return at->off <= at->end ? PARSED : TAP_UNPARSABLE;
+		if (!is_extension(next))
+			return TAP_NOT_TCP;
+		if (i == MAX_EXTENSIONS)
 			return TAP_UNPARSABLE;
+		forget(skb, at->off);
+		forget(skb, next);
+		if (at->off + sizeof(ext) > at->end ||
+		    bpf_skb_load_bytes(skb, at->off, &ext, sizeof(ext)))
+			return TAP_UNPARSABLE;
+		length = (ext.length + 1) * 8; /* RFC 8200 section 4 */
+		if (next == IPPROTO_AH)
+			length = (ext.length + 2) * 4; /* RFC 4302 section 2.2 */
 		if (next == IPPROTO_FRAGMENT) {
 			/* An atomic fragment (RFC 6946) is whole. */
 			if (ext.fragment & bpf_ntohs(0xfff9))
 				return ext.next == IPPROTO_TCP || is_extension(ext.next)
 					       ? TAP_FRAGMENT
 					       : TAP_NOT_TCP;
-			off += sizeof(ext);
-		} else if (next == IPPROTO_AH) {
-			off += (ext.length + 2) * 4; /* RFC 4302 section 2.2 */
-		} else {
-			off += (ext.length + 1) * 8; /* RFC 8200 section 4 */
+			length = sizeof(ext);
 		}
+		at->off += length;
 		next = ext.next;
 	}
-	if (is_extension(next) || off > end)
+}
+
+static __always_inline int parse_tcp(struct __sk_buff *skb, struct segment *s, struct span *at)
+{
+	struct tcp tcp;
+	__u32 header;
+
+	if (at->off + sizeof(tcp) > at->end || peek(skb, at->off, &tcp))
 		return TAP_UNPARSABLE;
-	if (next != IPPROTO_TCP)
-		return TAP_NOT_TCP;
-	__builtin_memcpy(s->ev.src, ip.src, sizeof(ip.src));
-	__builtin_memcpy(s->ev.dst, ip.dst, sizeof(ip.dst));
-	return parse_tcp(skb, s, off, end);
+	header = (tcp.offset >> 4) * 4;
+	if (header < sizeof(tcp) || at->off + header > at->end)
+		return TAP_UNPARSABLE;
+	s->payload = at->off + header;
+	s->ev.total = at->end - at->off - header;
+	s->ev.src_port = bpf_ntohs(tcp.src_port);
+	s->ev.dst_port = bpf_ntohs(tcp.dst_port);
+	s->ev.seq = bpf_ntohl(tcp.seq);
+	s->ev.ack = bpf_ntohl(tcp.ack);
+	s->ev.flags = tcp.flags;
+	s->ev.pad = 0;
+	return PARSED;
 }
 
 /* Fills the event but for what the copy knows; a result, or PARSED. */
 static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 {
-	__u32 off = link_header, tags = 0;
+	struct span at = { .off = link_header };
+	__u32 tags = 0;
 	__u16 type;
+	int result;
 
-	if (!off) {
+	if (!at.off) {
 		type = skb->protocol;
+	} else if (peek(skb, at.off - 2, &type)) {
+		return TAP_UNPARSABLE;
 	} else {
-		if (peek(skb, off - 2, &type))
-			return TAP_UNPARSABLE;
-		while (type == bpf_ntohs(ETH_P_8021Q) || type == bpf_ntohs(ETH_P_8021AD) ||
-		       type == bpf_ntohs(ETH_P_QINQ1)) {
-			if (tags == MAX_TAGS)
+		while (unlikely(is_tag(type))) {
+			if (tags == MAX_TAGS || peek(skb, at.off + 2, &type))
 				return TAP_UNPARSABLE;
-			if (peek(skb, off + 2, &type))
-				return TAP_UNPARSABLE;
-			off += 4;
+			at.off += 4;
 			tags++;
 		}
 	}
 	s->ev.vlan = tags;
-	if (type == bpf_ntohs(ETH_P_IP))
-		return parse_ipv4(skb, s, off);
-	if (type == bpf_ntohs(ETH_P_IPV6))
-		return parse_ipv6(skb, s, off);
-	return TAP_NOT_TCP;
+	forget(skb, at.off);
+	at.off &= 31;
+	if (likely(type == bpf_ntohs(ETH_P_IP)))
+		result = parse_ipv4(skb, s, &at);
+	else if (type == bpf_ntohs(ETH_P_IPV6))
+		result = parse_ipv6(skb, s, &at);
+	else
+		return TAP_NOT_TCP;
+	if (result != PARSED)
+		return result;
+	forget(skb, at.off);
+	forget(skb, at.end);
+	at.off &= 0x7fff; /* 8 extension headers of up to 2048 bytes */
+	result = parse_tcp(skb, s, &at);
+	forget(skb, s->payload);
+	forget(skb, s->ev.total);
+	return result;
 }
 
 static __always_inline int has_port(const __u64 *ports, __u32 port)
@@ -360,14 +408,6 @@ static __always_inline __u64 wake(struct tap_control *ctl, void *ring)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
-/*
- * A record's size must be a constant and cannot shrink later, so the records
- * come in classes, by the payload that they hold; BenchmarkRecord says why
- * these. What a record has too much is not touched.
- */
-#define CLASS(bytes) (sizeof(struct tap_event) + (bytes))
-#define LONGEST	     65536
-
 /* Writes n bytes of payload from done on into e, which may be 0, and submits it. */
 static __always_inline int fill(struct __sk_buff *skb, struct segment *s, struct tap_control *ctl,
 				void *ring, struct tap_event *e, __u32 done, __u32 n)
@@ -382,11 +422,11 @@ static __always_inline int fill(struct __sk_buff *skb, struct segment *s, struct
 		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
 		return TAP_COPY_FAILED;
 	}
-	__builtin_memcpy(e, &s->ev, sizeof(*e));
 	/* Read after the reservation, which is the record's place in the ring. */
-	e->lost = READ_ONCE(ctl->lost);
-	e->offset = done;
-	e->len = n;
+	s->ev.lost = READ_ONCE(ctl->lost);
+	s->ev.offset = done;
+	s->ev.len = n;
+	*e = s->ev;
 	bpf_ringbuf_submit(e, wake(ctl, ring));
 	return TAP_CAPTURED;
 }
@@ -399,12 +439,18 @@ static __always_inline int copy(struct __sk_buff *skb, struct segment *s, struct
 	struct tap_event *e;
 	int result;
 
-	for (i = 0; i < MAX_PIECES && total - done > LONGEST; i++) {
-		e = bpf_ringbuf_reserve(ring, CLASS(LONGEST), 0);
-		result = fill(skb, s, ctl, ring, e, done, LONGEST);
+	/* longest is a constant: the verifier drops what belongs to the others. */
+	for (i = 0; i < MAX_PIECES && done < MAX_PACKET && total - done > longest; i++) {
+		if (longest == SHORT)
+			e = bpf_ringbuf_reserve(ring, CLASS(SHORT), 0);
+		else if (longest == LONG)
+			e = bpf_ringbuf_reserve(ring, CLASS(LONG), 0);
+		else
+			e = bpf_ringbuf_reserve(ring, CLASS(LONGEST), 0);
+		result = fill(skb, s, ctl, ring, e, done, longest);
 		if (result != TAP_CAPTURED)
 			return result;
-		done += LONGEST;
+		done += longest;
 	}
 	n = total - done;
 	opaque(n);
@@ -412,13 +458,13 @@ static __always_inline int copy(struct __sk_buff *skb, struct segment *s, struct
 		e = bpf_ringbuf_reserve(ring, CLASS(48), 0);
 	} else if (n <= 432) {
 		e = bpf_ringbuf_reserve(ring, CLASS(432), 0);
-	} else if (n <= 1456) {
-		e = bpf_ringbuf_reserve(ring, CLASS(1456), 0);
-	} else if (n <= 4528) {
+	} else if (n <= SHORT) {
+		e = bpf_ringbuf_reserve(ring, CLASS(SHORT), 0);
+	} else if (longest > SHORT && n <= 4528) {
 		e = bpf_ringbuf_reserve(ring, CLASS(4528), 0);
-	} else if (n <= 16304) {
-		e = bpf_ringbuf_reserve(ring, CLASS(16304), 0);
-	} else if (n <= LONGEST) {
+	} else if (longest > SHORT && n <= LONG) {
+		e = bpf_ringbuf_reserve(ring, CLASS(LONG), 0);
+	} else if (longest > LONG && n <= LONGEST) {
 		e = bpf_ringbuf_reserve(ring, CLASS(LONGEST), 0);
 	} else {
 		return TAP_COPY_FAILED; /* longer than any packet is */
@@ -496,7 +542,7 @@ static __noinline void work(struct __sk_buff *skb)
 	struct tap_cpu *cpu;
 	__u32 zero = 0, result;
 
-	__builtin_memset(&s, 0, sizeof(s));
+	keep_in_memory(&s);
 	cpu = bpf_map_lookup_elem(&cpus, &zero);
 	if (!cpu)
 		return;

@@ -25,7 +25,9 @@ const (
 	tapVarDirection  = "direction"
 	tapVarDomain     = "domain"
 	tapVarHashSeed   = "hash_seed"
+	tapVarLayout     = "layout"
 	tapVarLinkHeader = "link_header"
+	tapVarLongest    = "longest"
 	tapVarRingsCount = "rings_count"
 	tapVarRingsMark  = "rings_mark"
 	tapVarTapId      = "tap_id"
@@ -94,7 +96,9 @@ type tapVariableSpecs struct {
 	Direction  *ebpf.VariableSpec `ebpf:"direction"`
 	Domain     *ebpf.VariableSpec `ebpf:"domain"`
 	HashSeed   *ebpf.VariableSpec `ebpf:"hash_seed"`
+	Layout     *ebpf.VariableSpec `ebpf:"layout"`
 	LinkHeader *ebpf.VariableSpec `ebpf:"link_header"`
+	Longest    *ebpf.VariableSpec `ebpf:"longest"`
 	RingsCount *ebpf.VariableSpec `ebpf:"rings_count"`
 	RingsMark  *ebpf.VariableSpec `ebpf:"rings_mark"`
 	TapId      *ebpf.VariableSpec `ebpf:"tap_id"`
@@ -144,7 +148,9 @@ type tapVariables struct {
 	Direction  *ebpf.Variable `ebpf:"direction"`
 	Domain     *ebpf.Variable `ebpf:"domain"`
 	HashSeed   *ebpf.Variable `ebpf:"hash_seed"`
+	Layout     *ebpf.Variable `ebpf:"layout"`
 	LinkHeader *ebpf.Variable `ebpf:"link_header"`
+	Longest    *ebpf.Variable `ebpf:"longest"`
 	RingsCount *ebpf.Variable `ebpf:"rings_count"`
 	RingsMark  *ebpf.Variable `ebpf:"rings_mark"`
 	TapId      *ebpf.Variable `ebpf:"tap_id"`
