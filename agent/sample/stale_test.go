@@ -229,6 +229,36 @@ func TestStaleWhileWriting(t *testing.T) {
 	wg.Wait()
 }
 
+// An entry that is just being given to another key is neither's.
+func TestWriteTableHandsEntriesOver(t *testing.T) {
+	w := newWriteTable(1)
+	asking, done := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(done)
+		<-asking
+		for i := range uint64(400_000) {
+			w.seen(1, 10)
+			w.seen(2+i%5, 1000)
+		}
+	})
+	wg.Go(func() {
+		close(asking)
+		for {
+			if got := w.between(1, 900, 1100); got == Stale {
+				t.Error("key 1 has the time of another")
+				return
+			}
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	wg.Wait()
+}
+
 // FuzzKeep gives heads of foreign bytes to every part of the sampler.
 func FuzzKeep(f *testing.F) {
 	f.Add("GET", "/users/1?a=b", "shop.example.com", "X-Read", "1")
