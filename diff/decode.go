@@ -131,17 +131,13 @@ var (
 func (d *decoder) read(r io.Reader, limit int64) ([]byte, error) {
 	b := d.out[:0]
 	if cap(b) == 0 {
-		b = make([]byte, 0, 4<<10)
+		b = make([]byte, 0, min(4<<10, limit+1))
 	}
 	for {
 		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
+			b = append(make([]byte, 0, min(2*int64(cap(b)), limit+1)), b...)
 		}
-		room := b[len(b):cap(b)]
-		if most := limit + 1 - int64(len(b)); int64(len(room)) > most {
-			room = room[:most]
-		}
-		n, err := r.Read(room)
+		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		d.out = b
 		if int64(len(b)) > limit {

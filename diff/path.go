@@ -344,89 +344,92 @@ type matcher struct {
 }
 
 type matchNode struct {
-	names map[string]int32
-	index map[int]int32
-	any   int32 // -1 without
+	// Where the selectors lead. Of the states in one list at most one is
+	// shared by the rules that begin alike; the others are private.
+	names map[string][]int32
+	index map[int][]int32
+	any   []int32
 	// below is the state of a descendant segment: it stays in the set at
 	// every depth. -1 without.
-	below  int32
-	sticky bool
-	final  bool
+	below   int32
+	sticky  bool
+	final   bool
+	private bool
 }
 
-func (m *matcher) node(sticky bool) int32 {
-	m.nodes = append(m.nodes, matchNode{any: -1, below: -1, sticky: sticky})
+func (m *matcher) node(n matchNode) int32 {
+	n.below = -1
+	m.nodes = append(m.nodes, n)
 	return int32(len(m.nodes) - 1)
 }
 
-// add compiles one rule into the automaton.
+// add compiles one rule into the automaton: at most two states a segment.
 func (m *matcher) add(segs []segment) {
 	if len(m.nodes) == 0 {
-		m.node(false)
+		m.node(matchNode{})
 	}
-	from := []int32{0}
+	at := int32(0)
 	for _, seg := range segs {
 		if seg.descendant {
-			for i, f := range from {
-				if m.nodes[f].below < 0 {
-					m.nodes[f].below = m.node(true)
-				}
-				from[i] = m.nodes[f].below
+			if m.nodes[at].below < 0 {
+				below := m.node(matchNode{sticky: true})
+				m.nodes[at].below = below
 			}
+			at = m.nodes[at].below
 		}
-		var to []int32
-		for _, f := range from {
-			for _, sel := range seg.selectors {
-				to = append(to, m.edge(f, sel))
-			}
+		if len(seg.selectors) == 1 {
+			at = m.shared(at, seg.selectors[0])
+			continue
 		}
-		from = uniq(to)
+		// Several selectors lead to one state, which therefore no other rule
+		// may come to by one of them.
+		to := m.node(matchNode{private: true})
+		for _, sel := range seg.selectors {
+			m.link(at, sel, to)
+		}
+		at = to
 	}
-	for _, f := range from {
-		m.nodes[f].final = true
-	}
+	m.nodes[at].final = true
 }
 
-func (m *matcher) edge(from int32, sel selector) int32 {
+// shared gives the state to which a selector leads, for all rules.
+func (m *matcher) shared(from int32, sel selector) int32 {
+	n := &m.nodes[from]
+	var to []int32
+	switch {
+	case sel.any:
+		to = n.any
+	case sel.named:
+		to = n.names[sel.name]
+	default:
+		to = n.index[sel.index]
+	}
+	for _, t := range to {
+		if !m.nodes[t].private {
+			return t
+		}
+	}
+	t := m.node(matchNode{})
+	m.link(from, sel, t)
+	return t
+}
+
+func (m *matcher) link(from int32, sel selector, to int32) {
 	n := &m.nodes[from]
 	switch {
 	case sel.any:
-		if n.any >= 0 {
-			return n.any
-		}
-		to := m.node(false)
-		m.nodes[from].any = to
-		return to
+		n.any = append(n.any, to)
 	case sel.named:
-		if to, ok := n.names[sel.name]; ok {
-			return to
+		if n.names == nil {
+			n.names = map[string][]int32{}
 		}
-		to := m.node(false)
-		if n = &m.nodes[from]; n.names == nil {
-			n.names = map[string]int32{}
+		n.names[sel.name] = append(n.names[sel.name], to)
+	default:
+		if n.index == nil {
+			n.index = map[int][]int32{}
 		}
-		n.names[sel.name] = to
-		return to
+		n.index[sel.index] = append(n.index[sel.index], to)
 	}
-	if to, ok := n.index[sel.index]; ok {
-		return to
-	}
-	to := m.node(false)
-	if n = &m.nodes[from]; n.index == nil {
-		n.index = map[int]int32{}
-	}
-	n.index[sel.index] = to
-	return to
-}
-
-func uniq(s []int32) []int32 {
-	var out []int32
-	for _, v := range s {
-		if !contains(out, v) {
-			out = append(out, v)
-		}
-	}
-	return out
 }
 
 func contains(s []int32, v int32) bool {
@@ -488,15 +491,8 @@ func (s *states) final() bool {
 
 // name steps down to the member of that name, the text of its string.
 func (s *states) name(name []byte) {
-	n := len(s.ends)
-	from, to := s.ends[n-1]-len(s.top()), s.ends[n-1]
-	for i := from; i < to; i++ {
-		nd := &s.m.nodes[s.sets[i]]
-		if nd.sticky {
-			s.enter(to, s.sets[i])
-		}
-		s.enter(to, nd.any)
-		if next, ok := nd.names[string(name)]; ok {
+	for i, to := s.stay(); i < to; i++ {
+		for _, next := range s.m.nodes[s.sets[i]].names[string(name)] {
 			s.enter(to, next)
 		}
 	}
@@ -505,19 +501,29 @@ func (s *states) name(name []byte) {
 
 // element steps down to the element of that index.
 func (s *states) element(index int) {
-	n := len(s.ends)
-	from, to := s.ends[n-1]-len(s.top()), s.ends[n-1]
-	for i := from; i < to; i++ {
-		nd := &s.m.nodes[s.sets[i]]
-		if nd.sticky {
-			s.enter(to, s.sets[i])
-		}
-		s.enter(to, nd.any)
-		if next, ok := nd.index[index]; ok {
+	for i, to := s.stay(); i < to; i++ {
+		for _, next := range s.m.nodes[s.sets[i]].index[index] {
 			s.enter(to, next)
 		}
 	}
 	s.ends = append(s.ends, len(s.sets))
+}
+
+// stay begins the set of the next step down with what does not depend on where
+// it leads. It gives the bounds of the set that is left.
+func (s *states) stay() (from, to int) {
+	to = s.ends[len(s.ends)-1]
+	from = to - len(s.top())
+	for i := from; i < to; i++ {
+		n := &s.m.nodes[s.sets[i]]
+		if n.sticky {
+			s.enter(to, s.sets[i])
+		}
+		for _, next := range n.any {
+			s.enter(to, next)
+		}
+	}
+	return from, to
 }
 
 // up steps back.

@@ -132,6 +132,20 @@ func TestMatcherAgreesWithOracle(t *testing.T) {
 	})
 }
 
+// Several selectors in each bracket: the automaton grows with the rule's
+// length, not with the number of ways through it.
+func TestMatcherIsLinear(t *testing.T) {
+	segs, bad := parsePath("$" + strings.Repeat("..['a','b',0,*]", 1000))
+	if bad != nil {
+		t.Fatalf("%+v", *bad)
+	}
+	var m matcher
+	m.add(segs)
+	if len(m.nodes) > 2*1000+1 {
+		t.Errorf("%d states", len(m.nodes))
+	}
+}
+
 // A path in a result, given back as a rule, names that place.
 func TestPathsAreRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

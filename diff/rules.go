@@ -32,8 +32,10 @@ type RuleConfig struct {
 	// in bytes. Zero means 16 MiB. Negative or above 1 GiB is an error.
 	MaxDecoded int64
 	// MaxValues bounds the values and member names of a JSON body that is
-	// compared by value; each takes 12 to 32 bytes while it is compared. Zero
-	// means 4,194,304. Negative or above 100,000,000 is an error.
+	// compared by value. Each takes 12 bytes while it is compared, up to 60
+	// in large objects and in arrays whose order differs, so that with the
+	// defaults one comparison takes at most 100 MiB. Zero means 1,048,576.
+	// Negative or above 100,000,000 is an error.
 	MaxValues int
 	// MaxValue bounds Value.Text, in bytes. Zero means 4 KiB. Negative is an
 	// error.
@@ -87,7 +89,7 @@ func Compile(c RuleConfig) (*Rules, error) {
 	var errs []error
 	r.limits.depth = limit(&errs, "MaxDepth", r.limits.depth, 128, 10_000)
 	r.limits.differences = limit(&errs, "MaxDifferences", r.limits.differences, 100, 1<<20)
-	r.limits.values = limit(&errs, "MaxValues", r.limits.values, 4<<20, 100_000_000)
+	r.limits.values = limit(&errs, "MaxValues", r.limits.values, 1<<20, 100_000_000)
 	r.limits.value = limit(&errs, "MaxValue", r.limits.value, 4<<10, 1<<30)
 	r.limits.decoded = limit(&errs, "MaxDecoded", r.limits.decoded, 16<<20, 1<<30)
 	for i, h := range c.IgnoreHeaders {

@@ -1,5 +1,10 @@
 package diff
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // token is what the tokenizer found.
 type token uint8
 
@@ -202,6 +207,14 @@ func (t *tokens) literal(word string) bool {
 	return true
 }
 
+// special has a bit set in the first byte of x that is a quote, a backslash or
+// a control character, and 0 when none is. Bits above that byte mean nothing.
+func special(x uint64) uint64 {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	quote, back := x^ones*'"', x^ones*'\\'
+	return ((quote-ones)&^quote | (back-ones)&^back | (x-ones*0x20)&^x) & tops
+}
+
 // str reads a string; pos stands on the opening quote.
 func (t *tokens) str() bool {
 	b := t.b
@@ -209,6 +222,15 @@ func (t *tokens) str() bool {
 	t.start = i
 	t.escaped = false
 	for i < len(b) {
+		// Eight bytes at once while none of them is special.
+		if i+8 <= len(b) {
+			m := special(binary.LittleEndian.Uint64(b[i:]))
+			if m == 0 {
+				i += 8
+				continue
+			}
+			i += bits.TrailingZeros64(m) >> 3
+		}
 		switch c := b[i]; {
 		case c == '"':
 			t.end = i

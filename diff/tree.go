@@ -116,6 +116,12 @@ func (t *tree) build(tk *tokens, text []byte, depth, values int) (grown, int) {
 		if len(t.nodes) == values {
 			return grownFull, 0
 		}
+		if len(t.nodes) == cap(t.nodes) {
+			// Doubled, but no larger than the text can fill: a value and what
+			// parts it from the next are two bytes.
+			n := min(max(2*cap(t.nodes), 64), values, len(text)/2+2)
+			t.nodes = append(make([]node, 0, n), t.nodes...)
+		}
 		t.nodes = append(t.nodes, node{off: uint32(tk.start), end: uint32(tk.end), word: 1<<4 | uint32(kind)})
 	}
 }
