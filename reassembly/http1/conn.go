@@ -168,6 +168,7 @@ func (c *conn) Close(why reassembly.Close) {
 		p.freePending(r)
 		r = next
 	}
+	p.st.Unparsable += c.unhold()
 	c.release(&c.req)
 	c.release(&c.resp)
 	*c = conn{free: p.conns}
@@ -316,6 +317,7 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 			return
 		case sideWait:
 			c.held += uint64(len(b))
+			p.st.Held += uint64(len(b))
 			c.note(at)
 			return
 		case sideTunnel:
@@ -771,8 +773,6 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 		c.failRequest(ResultGap, ReasonNone)
 	case sideIdle:
 		c.loseClient()
-	case sideWait:
-		c.held = 0
 	}
 }
 
@@ -1021,11 +1021,10 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 	}
 	if method == methodConnect && c.req.state == sideWait {
 		c.req.state = sideIdle
-		p.st.Unparsable += c.held
 		if c.held > 0 {
 			c.loseClient()
 		}
-		c.held = 0
+		p.st.Unparsable += c.unhold()
 	}
 	kind, length, ok := responseFraming(method, status, minor, &f)
 	if !ok {
@@ -1121,8 +1120,7 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 	r.respDone = true
 	c.answer = nil
 	c.settle(r)
-	p.st.Upgraded += c.held
-	c.held = 0
+	p.st.Upgraded += c.unhold()
 	if c.req.state != sideEnd {
 		c.req.state = sideTunnel
 		c.cur = nil
@@ -1131,6 +1129,14 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 	if h2 {
 		c.kill()
 	}
+}
+
+// unhold gives how many bytes were held behind a CONNECT, to be counted.
+func (c *conn) unhold() uint64 {
+	n := c.held
+	c.held = 0
+	c.p.st.Held -= n
+	return n
 }
 
 // endAnswer is called when the answer at hand is whole; end is its position.

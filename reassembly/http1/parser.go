@@ -134,13 +134,15 @@ var reasonWords = [NumReasons]string{"", "cut", "late", "tls", "http2", "protoco
 func (r Reason) String() string { return reasonWords[r] }
 
 // Stats are a parser's counters. Started = the sum of Exchanges + InFlight;
-// delivered bytes = Parsed + Upgraded + AfterGap + Unparsable + Evicted.
+// delivered bytes = Parsed + Upgraded + AfterGap + Unparsable + Evicted + Held.
 type Stats struct {
 	Started   uint64
 	Exchanges [NumResults][NumReasons]uint64
 	// InFlight is a gauge.
 	InFlight                                        uint64
 	Parsed, Upgraded, AfterGap, Unparsable, Evicted uint64
+	// Held is a gauge: bytes behind a CONNECT whose answer is not known yet.
+	Held uint64
 	// Orphans counts answers that were sent before any request that they
 	// could belong to.
 	Orphans uint64
