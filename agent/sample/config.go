@@ -22,7 +22,7 @@ type Config struct {
 	// goroutine: it must not block. Nil means nobody is told.
 	OnPause func(GuardPause)
 	// StaleEntries is how many paths and sets of path parameters each shard
-	// remembers an unsafe method for, at 26 bytes. Zero means 16384.
+	// remembers an unsafe method for, at 28 bytes. Zero means 16384.
 	StaleEntries int
 }
 

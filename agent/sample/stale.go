@@ -35,7 +35,7 @@ func (s Staleness) String() string {
 // (VERDICT.md, not_comparable).
 const staleBefore = int64(time.Minute)
 
-// defaultStaleEntries is the size of a shard's table: 104 bytes for four.
+// defaultStaleEntries is the size of a shard's table: 112 bytes for four.
 const defaultStaleEntries = 16_384
 
 // writeTable remembers when unsafe methods were seen on what. One goroutine
@@ -52,6 +52,8 @@ type writeSet struct {
 	// last and before are the two latest times of a key, 0 without one.
 	last, before [4]atomic.Int64
 	forgotten    atomic.Int64
+	// version is odd while an entry is given to another key.
+	version atomic.Uint64
 }
 
 // newWriteTable makes a table for at least that many entries, rounded up to a
@@ -84,8 +86,9 @@ func (w *writeTable) seen(key uint64, t int64) {
 	}
 	s.forgotten.Store(max(s.forgotten.Load(), s.last[oldest].Load()))
 	w.evicted.Add(1)
-	s.keys[oldest].Store(0) // a reader must not take the new times for the old key's
+	s.version.Add(1)
 	s.fill(oldest, key, t)
+	s.version.Add(1)
 }
 
 func (s *writeSet) again(i int, t int64) {
@@ -108,16 +111,26 @@ func (s *writeSet) fill(i int, key uint64, t int64) {
 // from to to.
 func (w *writeTable) between(key uint64, from, to int64) Staleness {
 	s := &w.sets[key&uint64(len(w.sets)-1)]
+	for range 100 {
+		version := s.version.Load()
+		answer := s.between(key, from, to)
+		if version%2 == 0 && s.version.Load() == version {
+			return answer
+		}
+	}
+	return StaleUnknown // the set changes too fast to be read
+}
+
+func (s *writeSet) between(key uint64, from, to int64) Staleness {
 	answer := Fresh
 	for i := range s.keys {
 		if s.keys[i].Load() != key {
 			continue
 		}
+		// In this order: a time that again moves from last to before meanwhile
+		// is seen twice, the other way round it would not be seen at all.
 		last := s.last[i].Load()
 		before := s.before[i].Load()
-		if s.keys[i].Load() != key {
-			break // it is just being forgotten; forgotten tells
-		}
 		switch {
 		case last <= to:
 			if last >= from {
