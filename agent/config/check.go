@@ -128,7 +128,7 @@ func (c *checker) capture() {
 			c.fail(at+".name", "%s is no interface name: write it as ip link shows it, at most %d bytes", shown(in.Name), maxInterface)
 		}
 		if in.Role != "" {
-			c.one(at+".role", in.Role, "uplink", "workload", "loopback")
+			c.one(at+".role", in.Role, "any", "uplink", "workload", "loopback")
 		}
 		id := interfaceID{in.NetNS, in.Name}
 		if first, ok := seen[id]; ok {
@@ -202,7 +202,7 @@ func (c *checker) experiments() {
 		c.sample(at, e)
 		c.candidate(at+"candidate.", &e.Candidate)
 		c.replay(at+"replay.", &e.Replay)
-		c.names(at+"compare.ignore.headers", e.Compare.Ignore.Headers, true)
+		c.ignored(at+"compare.ignore.headers", e.Compare.Ignore.Headers)
 		c.filled(at+"compare.ignore.json", e.Compare.Ignore.JSON)
 		c.one(at+"compare.state", e.Compare.State, "shared", "separate")
 	}
@@ -220,19 +220,8 @@ func (c *checker) match(at string, m *Match) {
 	if m.Port != 0 && len(c.Capture.Ports) > 0 && !slices.Contains(c.Capture.Ports, m.Port) {
 		c.fail(at+"port", "%d is not captured: add it to capture.ports%s", m.Port, c.also("capture.ports"))
 	}
-	if h := m.Host; h != "" {
-		name, port := h, ""
-		if i := strings.LastIndexByte(h, ':'); i >= 0 && !strings.HasSuffix(h, "]") {
-			name, port = h[:i], h[i+1:]
-		}
-		n, err := strconv.ParseUint(port, 10, 16)
-		switch {
-		case port != "" && (err != nil || n == 0):
-			c.fail(at+"host", "%s: %s is no port: write 1 to %d", shown(h), shown(port), maxPort)
-		case strings.HasSuffix(h, ":"), strings.TrimPrefix(name, "*.") == "", name != "*" && strings.Contains(strings.TrimPrefix(name, "*."), "*"),
-			strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || strings.ContainsRune("/@?#,\\", r) }):
-			c.fail(at+"host", "%s is no host: write a name such as example.com, *.example.com or example.com:8080", shown(h))
-		}
+	if err := host(m.Host); err != nil {
+		c.fail(at+"host", "%v", err)
 	}
 	c.methods(at+"methods", m.Methods)
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
@@ -240,6 +229,30 @@ func (c *checker) match(at string, m *Match) {
 			c.fail(at+"headers", "%s is no header name", shown(name))
 		}
 	}
+}
+
+// host checks a host filter: a name or an address, with "*." in front for what
+// is below it and ":port" behind. "" and "*" are any.
+func host(h string) error {
+	if h == "" || h == "*" {
+		return nil
+	}
+	name := h
+	if i := strings.LastIndexByte(h, ':'); i >= 0 && !strings.Contains(h[i:], "]") && (h[0] == '[' || strings.IndexByte(h, ':') == i) {
+		port := h[i+1:]
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%s: %s is no port: write 1 to %d", shown(h), shown(port), maxPort)
+		}
+		name = h[:i]
+	}
+	bare := strings.TrimPrefix(name, "*.")
+	switch {
+	case strings.Contains(bare, ":") && (bare[0] != '[' || bare != name):
+		return fmt.Errorf("%s: an address of IPv6 stands in brackets, without *", shown(h))
+	case bare == "" || name == "." || strings.ContainsFunc(bare, func(r rune) bool { return r <= ' ' || strings.ContainsRune("*/@?#,\\", r) }):
+		return fmt.Errorf("%s is no host: write a name such as example.com, *.example.com or example.com:8080", shown(h))
+	}
+	return nil
 }
 
 func (c *checker) methods(at string, list []string) {
@@ -265,19 +278,15 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// names checks a list of header names; with glob a star may end one.
-func (c *checker) names(at string, list []string, glob bool) {
+// ignored checks a list of header names, of which a star may end each.
+func (c *checker) ignored(at string, list []string) {
 	for i, name := range list {
-		plain, star := name, false
-		if glob {
-			plain, star = strings.CutSuffix(name, "*")
+		plain, star := strings.CutSuffix(name, "*")
+		if star && plain == "" {
+			continue
 		}
 		if !isToken(plain) || strings.Contains(plain, "*") {
-			what := "is no header name"
-			if star && plain == "" {
-				what = "would stand for every header: write names"
-			}
-			c.fail(at+"["+strconv.Itoa(i)+"]", "%s %s", shown(name), what)
+			c.fail(at+"["+strconv.Itoa(i)+"]", "%s is no header name: only at the end * stands for any rest", shown(name))
 		}
 	}
 }
@@ -336,7 +345,9 @@ func (c *checker) routes(at string, e *Experiment) {
 
 // pattern checks the path part of a pattern of http.ServeMux. It gives the names
 // of its parameters, and its shape, which patterns that match the same paths
-// have in common. Patterns that overlap are for whoever matches them.
+// have in common. Patterns that overlap are for whoever matches them. A lone
+// closing brace, which ServeMux takes as it is, is refused: it is a slip, and
+// %7D says it.
 func pattern(s string) (names []string, shape string, err error) {
 	switch {
 	case strings.ContainsFunc(s, unicode.IsSpace):
@@ -530,13 +541,18 @@ func (c *checker) replay(at string, r *Replay) {
 
 func (c *checker) publish() {
 	c.one("publish.values", c.Publish.Values, "differences", "full", "digests")
-	if c.Publish.PerFingerprint > 1_000_000 {
-		c.fail("publish.per_fingerprint", "%d is more than 1000000", c.Publish.PerFingerprint)
+	if n := c.Publish.PerFingerprint; n < 1 || n > 1_000_000 {
+		c.fail("publish.per_fingerprint", "%d is not from 1 to 1000000", n)
 	}
 }
 
 func (c *checker) redaction() {
-	c.names("redaction.headers", c.Redaction.Headers, true)
+	for i, name := range c.Redaction.Headers {
+		// "!" and "*" are characters of names too (RFC 9110 section 5.6.2).
+		if !isToken(name) {
+			c.fail("redaction.headers["+strconv.Itoa(i)+"]", "%s is no header name", shown(name))
+		}
+	}
 	c.filled("redaction.query", c.Redaction.Query)
 	c.filled("redaction.json", c.Redaction.JSON)
 	for i, p := range c.Redaction.Patterns {
@@ -569,7 +585,7 @@ func (c *checker) sinks() {
 		case s.Kafka != nil:
 			c.topic(at+".kafka.topic", s.Kafka.Topic)
 			c.topic(at+".kafka.windows", s.Kafka.Windows)
-			c.one(at+".kafka.format", s.Kafka.Format, "shadowtap", "miffy")
+			c.one(at+".kafka.format", s.Kafka.RecordFormat, "shadowtap", "miffy")
 			if s.Kafka.Topic == s.Kafka.Windows && s.Kafka.Topic != "" {
 				c.fail(at+".kafka.topic", "is the topic of the windows too: their records differ")
 			}

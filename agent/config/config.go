@@ -85,8 +85,8 @@ type Interface struct {
 	Name string `yaml:"name"`
 	// Role says on which side of the interface the servers are: "uplink"
 	// (requests come in, as also inside a pod), "workload" (the host side of a
-	// pod's veth: requests go out), "loopback". Default "": found out from the
-	// interface's kind.
+	// pod's veth: requests go out), "any" (both) or "loopback". Default "":
+	// loopback for the loopback device, else any.
 	Role string `yaml:"role"`
 	// NetNS is the network namespace that has the interface, a path or a name
 	// in /run/netns. Default "": the agent's own.
@@ -234,7 +234,7 @@ type Compare struct {
 // Ignore lists what is compared but does not count, beside the default list.
 type Ignore struct {
 	// Headers are names of response headers; "X-Internal-*" stands for all that
-	// begin so. Default none.
+	// begin so, "*" for all. Default none.
 	Headers []string `yaml:"headers"`
 	// JSON are paths into JSON bodies, such as $.meta.took or $.items[*].id.
 	// Default none.
@@ -286,7 +286,7 @@ type Publish struct {
 	// "full" (whole answers too) or "digests".
 	Values string `yaml:"values"`
 	// PerFingerprint is how many divergences of one fingerprint are published
-	// in an hour before Then begins. Default 20.
+	// in an hour before Then begins, at least 1. Default 20.
 	PerFingerprint int `yaml:"per_fingerprint"`
 	// Then is the share that is published beyond it. Default 1%.
 	Then Rate `yaml:"then"`
@@ -298,11 +298,14 @@ type Redaction struct {
 	// KeyFile has the 32 bytes of the key. Default "": a random key for each
 	// process, so that values can't be compared between agents.
 	KeyFile string `yaml:"key_file"`
-	// Headers are names of headers. Default none.
+	// Headers are names of headers; * stands for any run of characters, and
+	// "!name" takes a name off the default list. Default none.
 	Headers []string `yaml:"headers"`
-	// Query are names of query and form parameters. Default none.
+	// Query are names of query, form and path parameters, spelled as above.
+	// Default none.
 	Query []string `yaml:"query"`
-	// JSON are names of keys, or paths such as $.user.name. Default none.
+	// JSON are names of keys, spelled as above, or paths such as $.user.name.
+	// Default none.
 	JSON []string `yaml:"json"`
 	// Patterns are regular expressions (RE2) for values. Default none.
 	Patterns []string `yaml:"patterns" env:"elements"`
@@ -334,8 +337,8 @@ type Kafka struct {
 	Topic string `yaml:"topic"`
 	// Windows is the topic of the window records. Default shadowtap.windows.
 	Windows string `yaml:"windows"`
-	// Format of the records: "shadowtap" (default) or "miffy".
-	Format string `yaml:"format"`
+	// RecordFormat is "shadowtap" (default) or "miffy".
+	RecordFormat string `yaml:"format"`
 	// Properties are all other keys: client properties by their librdkafka
 	// names, in lower case. They are checked by the sink, which also takes them
 	// from KAFKA_* variables and knows the defaults.
@@ -447,7 +450,7 @@ func (e *Experiment) setDefaults() {
 func (r *Route) setDefaults() { *r = Route{Key: "{route}"} }
 
 func (k *Kafka) setDefaults() {
-	*k = Kafka{Topic: "shadowtap.divergences", Windows: "shadowtap.windows", Format: "shadowtap"}
+	*k = Kafka{Topic: "shadowtap.divergences", Windows: "shadowtap.windows", RecordFormat: "shadowtap"}
 }
 
 // runDir is where an instance has its files by default.

@@ -178,6 +178,10 @@ func keyWords(list []field, inline int) string {
 // unknown reports a key that does not exist, with the nearest that does; a key
 // that exists elsewhere is told apart from one that is misspelt.
 func (d *decoder) unknown(e entry, list []field, path string) {
+	if len(d.report.list) >= maxErrors {
+		d.more++
+		return
+	}
 	d.add(e.src, path, "%s", unknownKey(e.key, path, keysOf(list)))
 }
 

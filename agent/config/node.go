@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -22,6 +23,8 @@ const (
 	maxTokens = 40_000
 	maxNodes  = 40_000
 	maxDepth  = 32
+	// maxKey bounds a key: the parser repeats it in every value below it.
+	maxKey = 256
 	// maxIndent bounds the column of a key or a dash in block style, and so the
 	// nesting in it.
 	maxIndent = 200
@@ -89,14 +92,17 @@ func parseYAML(name string, data []byte) (*node, error) {
 	}
 	file, err := parseTokens(tokens)
 	if err != nil {
-		// The message alone: with the source around it a secret would be shown.
-		if y, ok := err.(yaml.Error); ok {
-			if t := y.GetToken(); t != nil && t.Position != nil {
-				return nil, fail(t.Position.Line, t.Position.Column, "not YAML: %s", y.GetMessage())
-			}
-			return nil, fail(0, 0, "not YAML: %s", y.GetMessage())
+		// The message alone, and of it not what it quotes: that may be a secret.
+		var y yaml.Error
+		if !errors.As(err, &y) {
+			return nil, fail(0, 0, "not YAML")
 		}
-		return nil, fail(0, 0, "not YAML: %v", err)
+		msg, _, _ := strings.Cut(y.GetMessage(), `"`)
+		msg = "not YAML: " + strings.TrimRight(msg, ": ")
+		if t := y.GetToken(); t != nil && t.Position != nil {
+			return nil, fail(t.Position.Line, t.Position.Column, "%s", msg)
+		}
+		return nil, fail(0, 0, "%s", msg)
 	}
 	var body ast.Node
 	for _, d := range file.Docs {
@@ -128,7 +134,7 @@ func parseYAML(name string, data []byte) (*node, error) {
 func parseTokens(tokens token.Tokens) (file *ast.File, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("the parser gave up")
+			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
 	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -181,6 +187,9 @@ func checkTokens(tokens token.Tokens, fail func(int, int, string, ...any) error)
 		case token.MappingValueType:
 			if i > 0 {
 				indent = tokens[i-1].Position.Column
+				if len(tokens[i-1].Value) > maxKey {
+					return at("a key longer than %d bytes", maxKey)
+				}
 			}
 		}
 		if depth > maxDepth || depth == 0 && indent > maxIndent {
