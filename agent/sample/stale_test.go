@@ -211,7 +211,7 @@ func TestStaleWhileWriting(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			for range 20_000 {
+			for range 5_000 {
 				if s.Stale(0, x, start) == Fresh {
 					t.Error("fresh while others are written")
 					return
@@ -222,7 +222,7 @@ func TestStaleWhileWriting(t *testing.T) {
 	}
 	wg.Go(func() {
 		r := rand.New(rand.NewPCG(3, 4))
-		for range 20_000 {
+		for range 5_000 {
 			write(sh, "PUT", "shop.example.com", fmt.Sprintf("/users/%d", 1+r.IntN(200)), start+r.Int64N(100))
 		}
 	})
@@ -237,7 +237,7 @@ func TestWriteTableHandsEntriesOver(t *testing.T) {
 	wg.Go(func() {
 		defer close(done)
 		<-asking
-		for i := range uint64(400_000) {
+		for i := range uint64(200_000) {
 			w.seen(1, 10)
 			w.seen(2+i%5, 1000)
 		}
