@@ -1,0 +1,221 @@
+package redact
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// testKey is the bytes 0 to 31.
+func testKey() []byte {
+	k := make([]byte, KeySize)
+	for i := range k {
+		k[i] = byte(i)
+	}
+	return k
+}
+
+// newRedactor makes one with testKey, named k.
+func newRedactor(t testing.TB, c Config) *Redactor {
+	t.Helper()
+	if c.Key == nil && !c.Deterministic {
+		c.Key, c.KeyID = testKey(), "k"
+	}
+	r, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// The vectors were computed with Python's hmac module.
+func TestTokenVectors(t *testing.T) {
+	r := newRedactor(t, Config{})
+	for _, c := range []struct{ field, value, want string }{
+		{"authorization", "Bearer abc", "~k.2cf7e9fc8c39203e"},
+		{"token", "abc", "~k.5d825ded678582ec"},
+		{"token", "", ""},
+	} {
+		if got := r.tokens.token(c.field, c.value); got != c.want {
+			t.Errorf("token(%q, %q) = %q, want %q", c.field, c.value, got, c.want)
+		}
+	}
+	r, err := New(Config{Key: testKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.KeyID(); got != "aef56eed" {
+		t.Errorf("derived key id %q, want aef56eed", got)
+	}
+}
+
+func TestKeyIsCopied(t *testing.T) {
+	key := testKey()
+	r := newRedactor(t, Config{Key: key, KeyID: "k"})
+	clear(key)
+	if got := r.tokens.token("token", "abc"); got != "~k.5d825ded678582ec" {
+		t.Errorf("after the caller wiped its key: %q", got)
+	}
+}
+
+func TestLocalKey(t *testing.T) {
+	a, b := newLocal(t), newLocal(t)
+	ta, tb := a.tokens.token("token", "abc"), b.tokens.token("token", "abc")
+	if !strings.HasPrefix(ta, "~local.") || len(ta) != len("~local.")+16 {
+		t.Errorf("token %q: want ~local. and 16 hex digits", ta)
+	}
+	if ta == tb {
+		t.Errorf("two processes' random keys give the same token %q", ta)
+	}
+	if ta != a.tokens.token("token", "abc") {
+		t.Error("one process gives two tokens for one value")
+	}
+	if a.Warning() == "" || !strings.Contains(a.Warning(), "key_file") {
+		t.Errorf("warning %q does not name key_file", a.Warning())
+	}
+	if w := newRedactor(t, Config{}).Warning(); w != "" {
+		t.Errorf("warning %q with a key", w)
+	}
+}
+
+func newLocal(t *testing.T) *Redactor {
+	r, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestOrdinals(t *testing.T) {
+	r := newRedactor(t, Config{Deterministic: true})
+	got := []string{}
+	for _, v := range []string{"a", "b", "a", "c", "b"} {
+		got = append(got, r.tokens.token("f", v))
+	}
+	got = append(got, r.tokens.token("g", "a"))
+	if want := "[~local.1 ~local.2 ~local.1 ~local.3 ~local.2 ~local.4]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+	if w := r.Warning(); w != "" {
+		t.Errorf("warning %q: no key is what pcap and report are for", w)
+	}
+	// With a key, deterministic or not, values are hashed.
+	r = newRedactor(t, Config{Deterministic: true, Key: testKey(), KeyID: "k"})
+	if got := r.tokens.token("token", "abc"); got != "~k.5d825ded678582ec" {
+		t.Errorf("deterministic with a key: %q", got)
+	}
+}
+
+func TestOrdinalsAreBounded(t *testing.T) {
+	o := &ordinals{seen: map[[16]byte]uint64{}}
+	for i := range maxOrdinals + 10 {
+		if got := o.of("f", fmt.Sprint(i)); got != uint64(i)+1 {
+			t.Fatalf("value %d has number %d", i, got)
+		}
+	}
+	if len(o.seen) != maxOrdinals {
+		t.Errorf("%d values remembered, want %d", len(o.seen), maxOrdinals)
+	}
+	if got := o.of("f", "3"); got != 4 {
+		t.Errorf("a remembered value has number %d, want 4", got)
+	}
+}
+
+func TestReadKeyFile(t *testing.T) {
+	key := testKey()
+	raw := string(key)
+	good := map[string]string{
+		"raw":       raw,
+		"hex":       hex.EncodeToString(key),
+		"hex+lf":    strings.ToUpper(hex.EncodeToString(key)) + "\n",
+		"base64":    base64.StdEncoding.EncodeToString(key) + "\n",
+		"base64url": base64.RawURLEncoding.EncodeToString(key),
+	}
+	dir := t.TempDir()
+	for name, content := range good {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadKeyFile(path); err != nil || string(got) != raw {
+			t.Errorf("%s: key %x, error %v", name, got, err)
+		}
+	}
+	for name, content := range map[string]string{
+		"empty": "", "short": raw[:31], "long": raw + "x", "words": "correct horse battery staple, says a long sentence", "huge": strings.Repeat("a", 1<<20),
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadKeyFile(path)
+		if err == nil {
+			t.Fatalf("%s: no error", name)
+		}
+		if !strings.Contains(err.Error(), path) || len(content) > 8 && strings.Contains(err.Error(), content[:8]) {
+			t.Errorf("%s: error %q: want the file's name and none of its content", name, err)
+		}
+	}
+	if _, err := ReadKeyFile(filepath.Join(dir, "none")); err == nil || !os.IsNotExist(unwrap(err)) {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, err := ReadKeyFile(dir); err == nil {
+		t.Error("a folder was read as a key")
+	}
+}
+
+func unwrap(err error) error {
+	for {
+		u, ok := err.(interface{ Unwrap() error })
+		if !ok {
+			return err
+		}
+		if _, ok := err.(*os.PathError); ok {
+			return err
+		}
+		err = u.Unwrap()
+	}
+}
+
+func TestNewNamesTheField(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		c    Config
+		want string
+	}{
+		{"key length", Config{Key: make([]byte, 16)}, "Key: want 32 bytes, have 16"},
+		{"key id", Config{Key: testKey(), KeyID: "a.b"}, "KeyID"},
+		{"mode", Config{Values: 9}, "Values"},
+		{"value", Config{MaxValue: 3}, "MaxValue"},
+		{"record", Config{MaxRecord: 100}, "MaxRecord"},
+		{"header", Config{Headers: []string{"x-ok", " "}}, "headers[1]"},
+		{"query", Config{Query: []string{"*"}}, "query[0]"},
+		{"json key", Config{JSON: []string{"!"}}, "json[0]"},
+		{"json path", Config{JSON: []string{"ok", "$.a[1:2]"}}, `json[1]: "$.a[1:2]" at byte 5`},
+		{"json path quote", Config{JSON: []string{"$['a"}}, `at byte 3: unclosed '`},
+		{"json root", Config{JSON: []string{"$"}}, "names the whole body"},
+		{"json name", Config{JSON: []string{"$.a..x."}}, "at byte 8: a name or * is missing"},
+		{"pattern", Config{Patterns: []string{"ok", "a(b[c"}}, `patterns[1]: "a(b[c" at byte 4: missing closing ]`},
+		{"pattern empty", Config{Patterns: []string{"a*"}}, "matches the empty text"},
+	} {
+		_, err := New(c.c)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q in it", c.name, err, c.want)
+		}
+	}
+}
+
+func TestParseMode(t *testing.T) {
+	for s, want := range map[string]Mode{"": Differences, "differences": Differences, "full": Full, "digests": Digests} {
+		if m, err := ParseMode(s); err != nil || m != want {
+			t.Errorf("%q: %v, %v", s, m, err)
+		}
+	}
+	if _, err := ParseMode("all"); err == nil || !strings.Contains(err.Error(), "digests") {
+		t.Errorf("all: error %v names no choices", err)
+	}
+}

@@ -1,0 +1,540 @@
+package redact
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shadowtap/shadowtap/diff"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+var seen = time.Date(2026, 11, 22, 12, 4, 5, 123456789, time.UTC)
+
+// newInput is a pair whose bodies are JSON and differ in name.
+func newInput() *Input {
+	start := seen.UnixNano()
+	body := func(s string) exchange.Body { return exchange.Body{Bytes: []byte(s), Size: int64(len(s))} }
+	x := &exchange.Exchange{
+		Flow: exchange.Flow{Client: netip.MustParseAddrPort("10.0.0.7:41000"), Server: netip.MustParseAddrPort("10.0.0.1:8080")},
+		ISN:  7,
+		Request: &exchange.Request{
+			Method: "GET", Target: "/users/42?lang=en", Proto: "HTTP/1.1",
+			Header:    exchange.Header{{Name: "Host", Value: "users"}},
+			FirstByte: start, LastByte: start + 100e3,
+		},
+		Response: &exchange.Response{
+			Status: 200, Proto: "HTTP/1.1", Header: exchange.Header{{Name: "Content-Type", Value: "application/json; charset=utf-8"}},
+			Body: body(`{"id":42,"name":"Ada","note":"x"}`), FirstByte: start + 1_300e3, LastByte: start + 1_900e3,
+		},
+	}
+	x.ID = exchange.NewID(x.Flow, x.ISN, x.Offset)
+	return &Input{
+		Node: "n1", Cluster: "c 1", Namespace: "ns", Pod: "p", Service: "s", AgentVersion: "1", BootID: "b", ConfigRevision: "r",
+		Source: SourceLive, Experiment: "users", Route: "/users/{id}", Params: []Param{{"id", "42"}}, Key: "user {id}",
+		Exchange: x,
+		Candidate: Leg{
+			Response: &exchange.Response{
+				Status: 200, Proto: "HTTP/1.1", Header: exchange.Header{{Name: "Content-Type", Value: "application/json; charset=utf-8"}},
+				Body: body(`{"id":42,"name":"Eve","note":"x"}`),
+			},
+			Start: start + 15e6, FirstByte: start + 18e6, LastByte: start + 19e6, TraceID: "00f067aa0ba902b7",
+		},
+		CandidateVersion: "v2", CandidateAddress: "10.0.0.2:80", TraceID: "4bf92f3577b34da6a3ce929d0e0e4736",
+		ReplayLag: 15*time.Millisecond + 999, SampleRate: 0.25, PublishWeight: 1, Published: seen.Add(time.Second),
+	}
+}
+
+// compared fills in the comparison.
+func compared(t testing.TB, in *Input) *Input {
+	t.Helper()
+	rules, err := diff.Compile(diff.RuleConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Result = rules.Compare(in.Exchange.Request, in.Exchange.Response, in.Candidate.Response, diff.Input{CandidateError: in.Candidate.Error})
+	return in
+}
+
+func TestRecord(t *testing.T) {
+	r := newRedactor(t, Config{})
+	in := compared(t, newInput())
+	rec := r.Record(in)
+	tok := r.tokens.token
+	d := rec.Divergence()
+
+	i64 := func(n int64) *int64 { return &n }
+	want := &Divergence{
+		Schema: "shadowtap.divergence.v1", ID: in.Exchange.ID.For("users"), ExchangeID: string(in.Exchange.ID),
+		Time: "2026-11-22T12:04:05.123456Z", Published: "2026-11-22T12:04:06.123456Z",
+		Node: "n1", Cluster: "c 1", Namespace: "ns", Pod: "p", Service: "s", AgentVersion: "1", BootID: "b", ConfigRevision: "r",
+		Source: "live", Experiment: "users", Route: "/users/{id}", Params: map[string]string{"id": "42"},
+		CandidateVersion: "v2", CandidateAddress: "10.0.0.2:80", TraceID: "4bf92f3577b34da6a3ce929d0e0e4736",
+		SampleRate: 0.25, Weight: 4, PublishWeight: 1, Outcome: "divergent",
+		Request: Request{
+			Method: "GET", URL: "/users/42?lang=en", Version: "HTTP/1.1", Headers: map[string][]string{"host": {"users"}},
+			Body: Body{Encoding: "utf-8"},
+		},
+		Reference: Answer{
+			Status: 200, Headers: map[string][]string{"content-type": {"application/json; charset=utf-8"}},
+			Body: Body{
+				MediaType: "application/json", Encoding: "utf-8", Size: 33, Truncated: true,
+				Digest: tok("body", sha(`{"id":42,"name":"Ada","note":"x"}`)),
+			},
+			TTFBUS: i64(1200), TTLBUS: i64(1800), Connection: "new",
+		},
+		Candidate: Answer{
+			Status: 200, Headers: map[string][]string{"content-type": {"application/json; charset=utf-8"}},
+			Body: Body{
+				MediaType: "application/json", Encoding: "utf-8", Size: 33, Truncated: true,
+				Digest: tok("body", sha(`{"id":42,"name":"Eve","note":"x"}`)),
+			},
+			TTFBUS: i64(3000), TTLBUS: i64(4000), Connection: "new", TraceID: "00f067aa0ba902b7",
+		},
+		ReplayLagUS: 15000,
+		Differences: []Difference{{
+			Fingerprint: diff.Fingerprint("users", "/users/{id}", &in.Result.Differences[0]),
+			Aspect:      "body", Kind: "changed", Path: "$.name",
+			Reference: &Body{MediaType: "application/json", Encoding: "utf-8", Text: `"Ada"`, Size: 3, Digest: tok("value", `"Ada"`)},
+			Candidate: &Body{MediaType: "application/json", Encoding: "utf-8", Text: `"Eve"`, Size: 3, Digest: tok("value", `"Eve"`)},
+		}},
+		Cause: diff.Cause([]string{diff.Fingerprint("users", "/users/{id}", &in.Result.Differences[0])}),
+	}
+	if !reflect.DeepEqual(d, want) {
+		got, _ := json.MarshalIndent(d, "", " ")
+		exp, _ := json.MarshalIndent(want, "", " ")
+		t.Errorf("got  %s\nwant %s", got, exp)
+	}
+	if string(rec.Key()) != "user 42" {
+		t.Errorf("key %q", rec.Key())
+	}
+	if !rec.Time().Equal(seen) {
+		t.Errorf("time %v", rec.Time())
+	}
+	if !slices.Equal(rec.Fingerprints(), []string{want.Differences[0].Fingerprint}) {
+		t.Errorf("fingerprints %v", rec.Fingerprints())
+	}
+	wantHeaders := []Header{
+		{"ce_specversion", "1.0"}, {"ce_id", want.ID}, {"ce_source", "/shadowtap/c%201/n1"}, {"ce_type", "shadowtap.divergence.v1"},
+		{"ce_time", want.Time}, {"ce_subject", "users /users/{id}"}, {"content-type", "application/json"},
+	}
+	if got := rec.Headers(); !slices.Equal(got, wantHeaders) {
+		t.Errorf("headers %v", got)
+	}
+	var back Divergence
+	if err := json.Unmarshal(rec.JSON(), &back); err != nil || !reflect.DeepEqual(&back, d) {
+		t.Errorf("decoded again: %v %+v", err, back)
+	}
+}
+
+func sha(s string) string {
+	sum := sha256Of(s)
+	return string(sum[:])
+}
+
+func TestRecordOfAFailedCandidate(t *testing.T) {
+	in := newInput()
+	in.Candidate = Leg{Error: "connect", Detail: "dial http://bob:pw@10.0.0.2: refused"}
+	rec := newRedactor(t, Config{}).Record(compared(t, in))
+	c := rec.Divergence().Candidate
+	if c.Status != 0 || c.Error != "connect" || c.TTFBUS != nil || c.TTLBUS != nil || c.Headers == nil || strings.Contains(c.ErrorText, "pw") || c.ErrorText == "" {
+		t.Errorf("candidate %+v", c)
+	}
+	d := rec.Divergence()
+	if d.Outcome != "divergent" || d.Why != "failed" || len(d.Differences) != 1 || d.Differences[0].Candidate.Text != "connect" || d.Differences[0].Reference != nil {
+		t.Errorf("divergence %+v", d)
+	}
+}
+
+func TestRecordNotComparable(t *testing.T) {
+	in := newInput()
+	in.Exchange.Response.Status = 503
+	rec := newRedactor(t, Config{}).Record(compared(t, in))
+	d := rec.Divergence()
+	if d.Outcome != "not_comparable" || d.Why != "reference_failed" || len(rec.Fingerprints()) != 0 || d.Cause != "" {
+		t.Errorf("outcome %s why %s fingerprints %v cause %q", d.Outcome, d.Why, rec.Fingerprints(), d.Cause)
+	}
+}
+
+func TestRecordLeavesIgnoredOut(t *testing.T) {
+	in := newInput()
+	in.Candidate.Response.Header = append(in.Candidate.Response.Header, exchange.Field{Name: "Date", Value: "now"})
+	rec := newRedactor(t, Config{}).Record(compared(t, in))
+	if n := len(in.Result.Differences); n != 2 {
+		t.Fatalf("%d differences compared, want the ignored one too", n)
+	}
+	if d := rec.Divergence().Differences; len(d) != 1 || d[0].Aspect != "body" {
+		t.Errorf("differences %+v", d)
+	}
+}
+
+func TestRecordControl(t *testing.T) {
+	in := newInput()
+	in.Candidate.Response.Status = 201
+	control := *in.Exchange.Response
+	control.Body = exchange.Body{Bytes: []byte(`{"id":42,"name":"Bob","note":"x"}`), Size: 33}
+	in.Control = &Leg{Response: &control, Start: 1000, FirstByte: 2000, LastByte: 500, Reused: true}
+	compared(t, in)
+	rules, err := diff.Compile(diff.RuleConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.ControlResult = rules.Compare(in.Exchange.Request, in.Exchange.Response, &control, diff.Input{})
+	d := newRedactor(t, Config{}).Record(in).Divergence()
+	if d.Control == nil || d.Control.Connection != "reused" || *d.Control.TTFBUS != 1 || *d.Control.TTLBUS != 0 {
+		t.Fatalf("control %+v", d.Control)
+	}
+	got := map[string]string{}
+	for _, f := range d.Differences {
+		got[f.Aspect] = f.Control.Text
+	}
+	// The control agrees with the reference on the status and has a third name.
+	if fmt.Sprint(got) != `map[body:"Bob" status:200]` {
+		t.Errorf("control's values: %v", got)
+	}
+}
+
+func TestRecordDeterministic(t *testing.T) {
+	make := func() []byte {
+		r := newRedactor(t, Config{Deterministic: true})
+		var all []byte
+		for i := range 3 {
+			in := newInput()
+			in.Source = SourcePcap
+			in.BootID, in.Published = fmt.Sprint(time.Now().UnixNano()), time.Now()
+			in.Exchange.Request.Header = append(in.Exchange.Request.Header, exchange.Field{Name: "Cookie", Value: fmt.Sprintf("sid=abc%d; b=2", i/2)})
+			in.Candidate.Response.Header = append(in.Candidate.Response.Header, exchange.Field{Name: "X-Api-Key", Value: "k"})
+			all = append(all, r.Record(compared(t, in)).JSON()...)
+		}
+		return all
+	}
+	a, b := make(), make()
+	if !bytes.Equal(a, b) {
+		t.Errorf("two runs differ:\n%s\n%s", a, b)
+	}
+	if bytes.Contains(a, []byte(`"node":"n1"`)) || bytes.Contains(a, []byte(`"boot_id":"1`)) || !bytes.Contains(a, []byte(`"published":"2026-11-22T12:04:05.123456Z"`)) {
+		t.Errorf("node, boot_id or published are not those of a deterministic record: %s", a)
+	}
+	// The first two records share their cookie; the first record has eight
+	// values, so the third's other cookie is the ninth.
+	if bytes.Count(a, []byte("sid=~local.1;")) != 2 || bytes.Count(a, []byte("sid=~local.9;")) != 1 {
+		t.Errorf("no ordinals by first appearance: %s", a)
+	}
+}
+
+func TestModes(t *testing.T) {
+	in := func() *Input {
+		in := newInput()
+		in.Candidate.Response.Header = append(in.Candidate.Response.Header, exchange.Field{Name: "X-Free", Value: "openvalue"})
+		in.Candidate.Detail = "some detail"
+		return compared(t, in)
+	}
+	for mode, c := range map[Mode]struct{ has, hasNot []string }{
+		Differences: {[]string{`\"Ada\"`, `\"Eve\"`, "openvalue", "/users/42?lang=en", "some detail"}, []string{`\"note\"`}},
+		Full:        {[]string{`\"Ada\"`, `\"Eve\"`, "openvalue", "/users/42?lang=en", `{\"id\":42,\"name\":\"Eve\",\"note\":\"x\"}`}, nil},
+		Digests:     {[]string{`"status":200`, `"path":"$.name"`, `"x-free":["~k.`, "/users/~k.", "application/json", `"id":"~k.`}, []string{`Ada`, `Eve`, "openvalue", "42?", "lang", "note", "detail\""}},
+	} {
+		rec := newRedactor(t, Config{Values: mode}).Record(in())
+		j := string(rec.JSON())
+		for _, s := range c.has {
+			if !strings.Contains(j, s) {
+				t.Errorf("%v: %q is missing in %s", mode, s, j)
+			}
+		}
+		for _, s := range c.hasNot {
+			if strings.Contains(j, s) {
+				t.Errorf("%v: %q is in %s", mode, s, j)
+			}
+		}
+		if mode == Digests && string(rec.Key()) == "user 42" {
+			t.Errorf("digests: key %q", rec.Key())
+		}
+		if mode == Full {
+			b := rec.Divergence().Candidate.Body
+			if b.Truncated || b.Text != `{"id":42,"name":"Eve","note":"x"}` {
+				t.Errorf("full: body %+v", b)
+			}
+		}
+	}
+}
+
+func TestFullBodies(t *testing.T) {
+	h := func(kind string) exchange.Header { return exchange.Header{{Name: "Content-Type", Value: kind}} }
+	r := newRedactor(t, Config{Values: Full})
+	for _, c := range []struct {
+		name string
+		h    exchange.Header
+		body exchange.Body
+		want Body
+	}{
+		{"binary", h("image/png"), exchange.Body{Bytes: []byte("\x89PNG\xff"), Size: 5}, Body{MediaType: "image/png", Encoding: "base64", Text: "iVBOR/8=", Size: 5, Digest: r.tokens.token("body", sha("\x89PNG\xff"))}},
+		{"secret in binary", h(""), exchange.Body{Bytes: []byte("\xff ada@example.com"), Size: 17}, Body{
+			Encoding: "base64", Text: b64("\xff " + r.tokens.token("email", "ada@example.com")), Size: 17, Digest: r.tokens.token("body", sha("\xff ada@example.com")),
+		}},
+		{"unreadable", exchange.Header{{Name: "content-encoding", Value: "br"}}, exchange.Body{Bytes: []byte("abc"), Size: 3}, Body{Encoding: "utf-8", Size: 3, Truncated: true, Digest: r.tokens.token("body", sha("abc"))}},
+		{"cut", h("text/plain"), exchange.Body{Bytes: []byte("one two thr"), Size: 100, Truncated: true, Digested: true, Digest: sha256Of("all")}, Body{MediaType: "text/plain", Encoding: "utf-8", Text: "one two", Size: 100, Truncated: true, Digest: r.tokens.token("body", sha("all"))}},
+		{"digest unknown", h("text/plain"), exchange.Body{Bytes: []byte("one two"), Size: 100, Truncated: true}, Body{MediaType: "text/plain", Encoding: "utf-8", Text: "one", Size: 100, Truncated: true}},
+	} {
+		j := &job{r: r}
+		if got := j.body(c.h, &c.body); got != c.want {
+			t.Errorf("%s:\n got  %+v\n want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+// A secret found by its place is replaced everywhere else in the record.
+func TestKnownSecrets(t *testing.T) {
+	const password, cookie, weak = "correct-horse", "f00dcafe12345678", "dark"
+	in := newInput()
+	in.Exchange.Request.Header = append(in.Exchange.Request.Header,
+		exchange.Field{Name: "Authorization", Value: "Basic " + b64("bob:"+password)},
+		exchange.Field{Name: "Cookie", Value: "sid=" + cookie + "; theme=" + weak})
+	in.Candidate.Response.Body = exchange.Body{Bytes: []byte(`{"id":42,"name":"` + password + `","note":"dark ` + cookie + `"}`), Size: 60}
+	in.Candidate.Detail = "user " + url.QueryEscape(password) + " was refused, sid " + cookie
+	rec := newRedactor(t, Config{Values: Full}).Record(compared(t, in))
+	j := string(rec.JSON())
+	for _, s := range []string{password, cookie, b64("bob:" + password)} {
+		if strings.Contains(j, s) {
+			t.Errorf("%q is in %s", s, j)
+		}
+	}
+	if !strings.Contains(j, "dark ") {
+		t.Errorf("an ordinary word that is also a cookie's value is gone: %s", j)
+	}
+	// The same token in all places, so that they can be told to be the same.
+	r := newRedactor(t, Config{})
+	if n := strings.Count(j, r.tokens.token("sid", cookie)); n < 3 {
+		t.Errorf("the cookie's token stands %d times in %s", n, j)
+	}
+}
+
+func TestSides(t *testing.T) {
+	r := newRedactor(t, Config{JSON: []string{"$.rows[*].x"}})
+	tok := r.tokens.token
+	value := func(kind diff.ValueKind, s string) diff.Value {
+		return diff.Value{Kind: kind, Text: s, Size: int64(len(s))}
+	}
+	digest := fmt.Sprintf("%x", sha256Of("abc"))
+	for _, c := range []struct {
+		name string
+		d    diff.Difference
+		want Body
+	}{
+		{"status", diff.Difference{Aspect: diff.AspectStatus, Candidate: value(diff.ValueNumber, "200")}, Body{MediaType: "text/plain", Text: "200", Size: 3, Digest: tok("value", "200")}},
+		{"header", diff.Difference{Aspect: diff.AspectHeader, Path: "x-a", Candidate: value(diff.ValueString, "v")}, Body{MediaType: "text/plain", Text: "v", Size: 1, Digest: tok("value", `"v"`)}},
+		{"secret header", diff.Difference{Aspect: diff.AspectHeader, Path: "x-api-key", Candidate: value(diff.ValueString, "v")}, Body{MediaType: "text/plain", Text: tok("x-api-key", "v"), Digest: tok("value", `"v"`)}},
+		{"location", diff.Difference{Aspect: diff.AspectHeader, Path: "location", Candidate: value(diff.ValueString, "/a?token=b")}, Body{MediaType: "text/plain", Text: "/a?token=" + tok("token", "b"), Size: 10, Digest: tok("value", `"/a?token=b"`)}},
+		{"cookie", diff.Difference{Aspect: diff.AspectHeader, Path: "set-cookie/sid", Candidate: value(diff.ValueString, "v; Path=/")}, Body{MediaType: "text/plain", Text: tok("sid", "v") + "; Path=/", Digest: tok("value", `"v; Path=/"`)}},
+		{"cookie with name", diff.Difference{Aspect: diff.AspectHeader, Path: "set-cookie/sid", Candidate: value(diff.ValueString, "sid=v")}, Body{MediaType: "text/plain", Text: "sid=" + tok("sid", "v"), Digest: tok("value", `"sid=v"`)}},
+		{"cookie attribute", diff.Difference{Aspect: diff.AspectHeader, Path: "set-cookie/sid/path", Candidate: value(diff.ValueString, "/x")}, Body{MediaType: "text/plain", Text: "/x", Size: 2, Digest: tok("value", `"/x"`)}},
+		{"trailer", diff.Difference{Aspect: diff.AspectTrailer, Path: "x-token", Candidate: value(diff.ValueString, "v")}, Body{MediaType: "text/plain", Text: tok("x-token", "v"), Digest: tok("value", `"v"`)}},
+		{"json string", diff.Difference{Aspect: diff.AspectBody, Path: "$.a", Candidate: value(diff.ValueString, "x\n")}, Body{MediaType: "application/json", Text: `"x\n"`, Size: 2, Digest: tok("value", `"x\n"`)}},
+		{"json number", diff.Difference{Aspect: diff.AspectBody, Path: "$.a", Candidate: value(diff.ValueNumber, "1.50")}, Body{MediaType: "application/json", Text: "1.50", Size: 4, Digest: tok("value", "1.50")}},
+		{"json object", diff.Difference{Aspect: diff.AspectBody, Path: "$.a", Candidate: value(diff.ValueObject, `{"pin":1}`)}, Body{MediaType: "application/json", Text: `{"pin":"` + tok("pin", "1") + `"}`, Size: 9, Digest: tok("value", `{"pin":1}`)}},
+		{"json object of a rule", diff.Difference{Aspect: diff.AspectBody, Path: "$.rows", Candidate: value(diff.ValueArray, `[{"x":1}]`)}, Body{MediaType: "application/json", Text: `[{"x":"` + tok("x", "1") + `"}]`, Size: 9, Digest: tok("value", `[{"x":1}]`)}},
+		{"secret key", diff.Difference{Aspect: diff.AspectBody, Path: "$.user.password", Candidate: value(diff.ValueString, "x")}, Body{MediaType: "application/json", Text: `"` + tok("password", "x") + `"`, Digest: tok("value", `"x"`)}},
+		{"below a secret key", diff.Difference{Aspect: diff.AspectBody, Path: "$.secrets[0].a", Candidate: value(diff.ValueNumber, "7")}, Body{MediaType: "application/json", Text: `"` + tok("a", "7") + `"`, Digest: tok("value", "7")}},
+		{"secret path", diff.Difference{Aspect: diff.AspectBody, Path: "$.rows[3].x", Candidate: value(diff.ValueString, "7")}, Body{MediaType: "application/json", Text: `"` + tok("x", "7") + `"`, Digest: tok("value", `"7"`)}},
+		{"secret null", diff.Difference{Aspect: diff.AspectBody, Path: "$.token", Candidate: value(diff.ValueNull, "null")}, Body{MediaType: "application/json", Text: "null", Size: 4, Digest: tok("value", "null")}},
+		{"cut path", diff.Difference{Aspect: diff.AspectBody, Path: "$.a['pass…", Candidate: value(diff.ValueString, "x")}, Body{MediaType: "application/json", Text: `"` + tok("pass", "x") + `"`, Digest: tok("value", `"x"`)}},
+		{"email", diff.Difference{Aspect: diff.AspectBody, Path: "$.to", Candidate: value(diff.ValueString, "ada@example.com")}, Body{MediaType: "application/json", Text: `"` + tok("email", "ada@example.com") + `"`, Size: 15, Digest: tok("value", `"ada@example.com"`)}},
+		{"card", diff.Difference{Aspect: diff.AspectBody, Path: "$.n", Candidate: value(diff.ValueNumber, aCard)}, Body{MediaType: "application/json", Text: `"` + tok("card", aCard) + `"`, Digest: tok("value", aCard)}},
+		{"cut string", diff.Difference{Aspect: diff.AspectBody, Path: "$.t", Candidate: diff.Value{Kind: diff.ValueString, Text: "one two ada@exam", Size: 500, Truncated: true}}, Body{MediaType: "application/json", Text: `"one two"`, Size: 500, Truncated: true}},
+		{"bytes", diff.Difference{Aspect: diff.AspectBody, Candidate: value(diff.ValueBytes, "pin=1234&x")}, Body{MediaType: "text/plain", Text: "pin=" + tok("pin", "1234") + "&x", Size: 10, Digest: tok("value", "pin=1234&x")}},
+		{"piece", diff.Difference{Aspect: diff.AspectBody, Candidate: diff.Value{Kind: diff.ValueBytes, Text: "ter2&x=1 three", Size: 500, Offset: 40, Truncated: true}}, Body{MediaType: "text/plain", Text: tok("value", "ter2") + "&x=", Size: 500, Offset: 40, Truncated: true}},
+		{"piece of a key", diff.Difference{Aspect: diff.AspectBody, Candidate: diff.Value{Kind: diff.ValueBytes, Text: "MIIabc\nMIIdef\n-----END PRIVATE KEY-----\n", Size: 540, Offset: 500, Truncated: true}}, Body{MediaType: "text/plain", Text: tok("value", "MIIabc\nMIIdef\n") + "-----END PRIVATE KEY-----\n", Size: 540, Offset: 500, Truncated: true}},
+		{"digest", diff.Difference{Aspect: diff.AspectBody, Kind: diff.KindDigest, Candidate: value(diff.ValueString, digest)}, Body{MediaType: "text/plain", Text: tok("body", sha("abc")), Size: 64, Digest: tok("body", sha("abc"))}},
+		{"length", diff.Difference{Aspect: diff.AspectBody, Kind: diff.KindLength, Candidate: value(diff.ValueNumber, "1234")}, Body{MediaType: "text/plain", Text: "1234", Size: 4, Digest: tok("value", "1234")}},
+	} {
+		c.want.Encoding = "utf-8"
+		j := &job{r: r}
+		resp := &exchange.Response{Header: exchange.Header{{Name: "Content-Type", Value: "text/plain; x=y"}}}
+		got := j.side(&c.d, &c.d.Candidate, resp)
+		if got == nil || *got != c.want {
+			t.Errorf("%s:\n got  %+v\n want %+v", c.name, got, c.want)
+		}
+	}
+	if got := (&job{r: r}).side(&diff.Difference{}, &diff.Value{}, nil); got != nil {
+		t.Errorf("no value: %+v", got)
+	}
+}
+
+func TestPathsAreRedacted(t *testing.T) {
+	in := newInput()
+	in.Candidate.Response.Body = exchange.Body{Bytes: []byte(`{"id":42,"name":"Ada","note":"x","users":{"ada@example.com":1}}`), Size: 63}
+	in.Exchange.Response.Body = exchange.Body{Bytes: []byte(`{"id":42,"name":"Ada","note":"x","users":{"ada@example.com":2}}`), Size: 63}
+	j := string(newRedactor(t, Config{}).Record(compared(t, in)).JSON())
+	if strings.Contains(j, "ada@") || !strings.Contains(j, `$.users['~k.`) {
+		t.Errorf("path: %s", j)
+	}
+}
+
+func TestKey(t *testing.T) {
+	r := newRedactor(t, Config{})
+	for _, c := range []struct{ key, want string }{
+		{"", "/reset/{token}/{id}"},
+		{"{id}", "42"},
+		{"{token}", r.tokens.token("token", "abcdef")},
+		{"a-{id}-{token}", "a-42-" + r.tokens.token("token", "abcdef")},
+		{"{none}", "{none}"},
+		{"{id", "{id"},
+		{"filled in already: abcdef", "filled in already: " + r.tokens.token("token", "abcdef")},
+		{"ada@example.com", r.tokens.token("email", "ada@example.com")},
+	} {
+		in := compared(t, newInput())
+		in.Route, in.Key = "/reset/{token}/{id}", c.key
+		in.Exchange.Request.Target = "/reset/abcdef/42"
+		in.Params = []Param{{"token", "abcdef"}, {"id", "42"}}
+		rec := r.Record(in)
+		if got := string(rec.Key()); got != c.want {
+			t.Errorf("key %q: %q, want %q", c.key, got, c.want)
+		}
+		if u := rec.Divergence().Request.URL; u != "/reset/"+r.tokens.token("token", "abcdef")+"/42" {
+			t.Errorf("url %q", u)
+		}
+	}
+	in := compared(t, newInput())
+	in.Params[0].Value = strings.Repeat("x", 5000)
+	if n := len(r.Record(in).Key()); n > maxKey {
+		t.Errorf("key of %d bytes", n)
+	}
+}
+
+func TestWeights(t *testing.T) {
+	r := newRedactor(t, Config{})
+	for _, c := range []struct{ rate, weight, want float64 }{
+		{1, 0, 1}, {0.01, 0, 100}, {0.5, 3, 3}, {0, 0, 1}, {math.NaN(), 0, 1}, {math.Inf(1), math.NaN(), 0},
+	} {
+		in := compared(t, newInput())
+		in.SampleRate, in.Weight = c.rate, c.weight
+		rec := r.Record(in)
+		if got := rec.Divergence().Weight; got != c.want {
+			t.Errorf("rate %v weight %v: %v", c.rate, c.weight, got)
+		}
+		rec.JSON() // would panic on a NaN
+	}
+	in := compared(t, newInput())
+	in.PublishWeight = 0
+	rec := r.Record(in)
+	if rec.Admitted() {
+		t.Error("admitted without a publish weight")
+	}
+	heavy := rec.WithPublishWeight(100)
+	if !heavy.Admitted() || heavy.Divergence().PublishWeight != 100 || rec.Admitted() || !strings.Contains(string(heavy.JSON()), `"publish_weight":100,`) {
+		t.Error("WithPublishWeight does not make a copy with the weight")
+	}
+}
+
+func TestFit(t *testing.T) {
+	in := newInput()
+	big := func(name string, n int) exchange.Body {
+		s := `{"` + name + `":"` + strings.Repeat("é\n", n) + `"}`
+		return exchange.Body{Bytes: []byte(s), Size: int64(len(s))}
+	}
+	in.Exchange.Response.Body = big("a", 60_000)
+	in.Candidate.Response.Body = big("b", 60_000)
+	for range 40 {
+		in.Exchange.Request.Header = append(in.Exchange.Request.Header, exchange.Field{Name: "X-Long", Value: strings.Repeat("h", 1000)})
+	}
+	in.Exchange.Request.Target = "/users/" + strings.Repeat("u", 20_000)
+	compared(t, in)
+	whole := newRedactor(t, Config{Values: Full, MaxRecord: 10 << 20}).Record(in).JSON()
+	if len(whole) < 400_000 {
+		t.Fatalf("the whole record has only %d bytes", len(whole))
+	}
+	for _, size := range []int{16 << 10, 64 << 10, 200_000, 900_000} {
+		rec := newRedactor(t, Config{Values: Full, MaxRecord: size}).Record(in)
+		j := rec.JSON()
+		if len(j) > size {
+			t.Errorf("limit %d: %d bytes", size, len(j))
+		}
+		var d Divergence
+		if err := json.Unmarshal(j, &d); err != nil {
+			t.Fatalf("limit %d: %v", size, err)
+		}
+		if size < len(whole) && (!d.Reference.Body.Truncated || d.Reference.Body.Size != in.Exchange.Response.Body.Size || d.Reference.Body.Digest == "") {
+			t.Errorf("limit %d: body %+v", size, d.Reference.Body)
+		}
+		if strings.Contains(string(j), "\ufffd") {
+			t.Errorf("limit %d: a character was cut apart", size)
+		}
+		// The record itself is frozen.
+		if b := rec.Divergence().Reference.Body; b.Truncated {
+			t.Errorf("limit %d: fitting changed the record", size)
+		}
+	}
+}
+
+func TestFitManyDifferences(t *testing.T) {
+	in := newInput()
+	in.Result = &diff.Result{Outcome: diff.Divergent}
+	for i := range 500 {
+		in.Result.Differences = append(in.Result.Differences, diff.Difference{
+			Aspect: diff.AspectBody, Kind: diff.KindChanged, Path: fmt.Sprintf("$.k%d", i),
+			Reference: diff.Value{Kind: diff.ValueString, Text: strings.Repeat("a", 100), Size: 100},
+			Candidate: diff.Value{Kind: diff.ValueString, Text: strings.Repeat("b", 100), Size: 100},
+		})
+	}
+	rec := newRedactor(t, Config{MaxRecord: 32 << 10}).Record(in)
+	var d Divergence
+	if err := json.Unmarshal(rec.JSON(), &d); err != nil {
+		t.Fatal(err)
+	}
+	if len(rec.JSON()) > 32<<10 || d.Omitted == 0 || d.Omitted+len(d.Differences) != 500 {
+		t.Errorf("%d bytes, %d differences and %d omitted", len(rec.JSON()), len(d.Differences), d.Omitted)
+	}
+}
+
+func TestMaxValue(t *testing.T) {
+	in := newInput()
+	in.Candidate.Response.Body = exchange.Body{Bytes: []byte(`{"id":42,"name":"` + strings.Repeat("é", 2000) + `","note":"x"}`), Size: 4030}
+	v := newRedactor(t, Config{MaxValue: 101}).Record(compared(t, in)).Divergence().Differences[0].Candidate
+	if len(v.Text) != 101 || !v.Truncated || v.Text != `"`+strings.Repeat("é", 50) {
+		t.Errorf("%d bytes: %+v", len(v.Text), v)
+	}
+}
+
+func TestRecordOfNothing(t *testing.T) {
+	r := newRedactor(t, Config{Values: Full})
+	for _, in := range []*Input{{}, {Exchange: &exchange.Exchange{}}, {Exchange: &exchange.Exchange{Request: &exchange.Request{}}, Control: &Leg{}, Params: []Param{{}}}} {
+		if !json.Valid(r.Record(in).JSON()) {
+			t.Error("no valid JSON")
+		}
+	}
+}
+
+func TestSizeFollowsContent(t *testing.T) {
+	in := compared(t, newInput())
+	small := newRedactor(t, Config{Values: Full}).Record(in).Size()
+	in.Candidate.Response.Body = exchange.Body{Bytes: bytes.Repeat([]byte("x"), 100_000), Size: 100_000}
+	if big := newRedactor(t, Config{Values: Full}).Record(compared(t, in)).Size(); big < small+100_000 {
+		t.Errorf("size %d with a body of 100,000 bytes, %d without", big, small)
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	for _, size := range []int{200, 4096} {
+		in := newInput()
+		pad := strings.Repeat(`{"k":"value","n":12}, `, size/22)
+		in.Exchange.Response.Body = exchange.Body{Bytes: []byte(`{"id":42,"name":"Ada","rows":[` + pad + `0]}`)}
+		in.Candidate.Response.Body = exchange.Body{Bytes: []byte(`{"id":42,"name":"Eve","rows":[` + pad + `0]}`)}
+		in.Exchange.Response.Body.Size = int64(len(in.Exchange.Response.Body.Bytes))
+		in.Candidate.Response.Body.Size = int64(len(in.Candidate.Response.Body.Bytes))
+		compared(b, in)
+		r := newRedactor(b, Config{})
+		b.Run(fmt.Sprintf("body=%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Record(in).JSON()
+			}
+		})
+	}
+}
