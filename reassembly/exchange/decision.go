@@ -1,7 +1,5 @@
 package exchange
 
-import "bytes"
-
 // MaxExperiments bounds the experiments of one agent, so that a Decision is a
 // small value without pointers.
 const MaxExperiments = 16
@@ -71,7 +69,7 @@ type Choice struct {
 	// Doubt is set when Selection is NotReplayable.
 	Doubt Doubt
 	// Route is the index of the matched route of the experiment, valid unless
-	// Selection is Unmatched.
+	// Selection is Unmatched or OwnTraffic.
 	Route uint16
 }
 
@@ -179,6 +177,7 @@ func equalFold(b []byte, s string) bool {
 }
 
 // EqualFoldToken says whether b is the token s, without regard to ASCII case.
+// White space around a token is the caller's to remove.
 func EqualFoldToken(b []byte, s string) bool {
-	return len(b) == len(s) && equalFold(bytes.TrimSpace(b), s)
+	return len(b) == len(s) && equalFold(b, s)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"strconv"
 )
 
@@ -16,7 +17,11 @@ type ID string
 // the request in decimal, joined by one zero byte. IPv6 addresses stand in
 // brackets, IPv4-mapped ones are written as IPv4.
 func NewID(f Flow, isn uint32, offset uint64) ID {
-	return ID(hashFields(f.Domain, f.Client.String(), f.Server.String(), fmt.Sprintf("%08x", isn), strconv.FormatUint(offset, 10)))
+	return ID(hashFields(f.Domain, endpoint(f.Client), endpoint(f.Server), fmt.Sprintf("%08x", isn), strconv.FormatUint(offset, 10)))
+}
+
+func endpoint(a netip.AddrPort) string {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
 }
 
 // For is the id of the record that one experiment makes of the exchange: the

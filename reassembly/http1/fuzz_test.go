@@ -19,6 +19,7 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"), []byte("HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n\x81\x00"), uint64(4))
 	f.Add([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), []byte("\x00\x00\x00\x04\x00"), uint64(5))
 	f.Add([]byte("\x16\x03\x01\x02\x00"), []byte("\x16\x03"), uint64(6))
+	f.Add([]byte("GET / HTTP/1.1\r\nhos\v: a\r\n\r\n"), []byte("HTTP/1.1 200 OK\r\nhos\v: a\r\n\r\n"), uint64(7))
 	f.Fuzz(func(t *testing.T, client, server []byte, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		w := &writer{r: r, mss: 1 + r.IntN(2000), seq: [2]uint32{r.Uint32(), r.Uint32()}}
