@@ -124,24 +124,23 @@ func Decode(rec []byte, ev *Event) error {
 	if off+n != total {
 		flags &^= FIN | PSH | RST
 	}
-	*ev = Event{
-		Src:          [16]byte(h[16:32]),
-		Dst:          [16]byte(h[32:48]),
-		SrcPort:      le.Uint16(h[56:]),
-		DstPort:      le.Uint16(h[58:]),
-		Tap:          le.Uint16(h[60:]),
-		Domain:       le.Uint16(h[62:]),
-		Seq:          seq,
-		Ack:          le.Uint32(h[52:]),
-		Flags:        flags,
-		Side:         side,
-		VLANTags:     vlan &^ vlanMetadata,
-		VLANMetadata: vlan&vlanMetadata != 0,
-		Time:         int64(le.Uint64(h)),
-		Lost:         le.Uint64(h[8:]),
-		Offset:       off,
-		Total:        total,
-		Payload:      rec[eventHeaderLen : eventHeaderLen+int(n) : eventHeaderLen+int(n)],
-	}
+	// One by one: a composite literal is built aside and copied.
+	ev.Src = [16]byte(h[16:32])
+	ev.Dst = [16]byte(h[32:48])
+	ev.SrcPort = le.Uint16(h[56:])
+	ev.DstPort = le.Uint16(h[58:])
+	ev.Tap = le.Uint16(h[60:])
+	ev.Domain = le.Uint16(h[62:])
+	ev.Seq = seq
+	ev.Ack = le.Uint32(h[52:])
+	ev.Flags = flags
+	ev.Side = side
+	ev.VLANTags = vlan &^ vlanMetadata
+	ev.VLANMetadata = vlan&vlanMetadata != 0
+	ev.Time = int64(le.Uint64(h))
+	ev.Lost = le.Uint64(h[8:])
+	ev.Offset = off
+	ev.Total = total
+	ev.Payload = rec[eventHeaderLen : eventHeaderLen+int(n) : eventHeaderLen+int(n)]
 	return nil
 }

@@ -27,7 +27,7 @@ const (
 	defaultOwnReplays = 1 << 16
 
 	// Payload that the longest record holds: LONGEST in tap.bpf.c.
-	longestPayload = 65536
+	longestPayload = 65576
 
 	// A ring's sleeping reader is woken when 1/ringMark of it is filled.
 	ringMark = 4

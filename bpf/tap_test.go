@@ -15,7 +15,7 @@ import (
 )
 
 // recordClasses are those of copy() in tap.bpf.c.
-var recordClasses = []int{48, 432, 1456, 4528, 16304, 65536}
+var recordClasses = []int{40, 424, 1512, 2984, 4520, 9128, 16296, 32680, 65576}
 
 var ethernetBoth = TapConfig{LinkHeader: 14, Direction: Both}
 
@@ -61,7 +61,7 @@ func sameEvent(t testing.TB, got, want Event) {
 }
 
 // Every payload size around the borders of the record classes, and the longest
-// frame that Program.Test takes.
+// frame that Program.Test takes; each in the shortest record that holds it.
 func TestPayloadSizes(t *testing.T) {
 	tt := newTap(t, newMaps(t, MapsConfig{}), ethernetBoth, port)
 	sizes := []int{1, 2, 3, 7, 8, 9, 3400}
@@ -72,10 +72,23 @@ func TestPayloadSizes(t *testing.T) {
 	}
 	for _, n := range sizes {
 		body := pattern(n)
-		ev := tt.one(ethernet(typeIP4, ip4Header{}.with(request(ACK).with(body))))
+		tt.only(Captured, ethernet(typeIP4, ip4Header{}.with(request(ACK).with(body))))
+		rec, err := tt.readers[0].Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ev Event
+		if err := Decode(rec.RawSample, &ev); err != nil {
+			t.Fatal(err)
+		}
 		if !bytes.Equal(ev.Payload, body) || ev.Offset != 0 || int(ev.Total) != n {
 			t.Errorf("%d bytes: got %d at %d of %d", n, len(ev.Payload), ev.Offset, ev.Total)
 		}
+		class, _ := slices.BinarySearch(recordClasses, n)
+		if want := eventHeaderLen + recordClasses[class]; len(rec.RawSample) != want {
+			t.Errorf("%d bytes: record of %d bytes, want %d", n, len(rec.RawSample), want)
+		}
+		tt.events()
 	}
 }
 
@@ -562,7 +575,7 @@ func TestRingFull(t *testing.T) {
 			break
 		}
 	}
-	tt.gets2(NoPayload, ethernet(typeIP4, ip4Header{}.with(request(ACK).with(nil))))
+	tt.only(NoPayload, ethernet(typeIP4, ip4Header{}.with(request(ACK).with(nil))))
 	if c := tt.counters(); c.Lost[0] != uint64(full) || c.Packets[RingFull] != uint64(full) {
 		t.Errorf("lost %d, ring full %d, want both %d", c.Lost[0], c.Packets[RingFull], full)
 	}
@@ -577,8 +590,8 @@ func TestRingFull(t *testing.T) {
 	}
 }
 
-// gets2 is gets without a look into the rings.
-func (tt *tapTest) gets2(want Result, frame []byte) {
+// only is gets without a look into the rings.
+func (tt *tapTest) only(want Result, frame []byte) {
 	tt.Helper()
 	tt.beat()
 	if got := tt.send(frame); got != want {
@@ -590,7 +603,7 @@ func (tt *tapTest) gets2(want Result, frame []byte) {
 // which the ring took a part is ring_full once and lost once.
 func TestPieces(t *testing.T) {
 	m := newMaps(t, MapsConfig{RingBytes: MinRingBytes})
-	m.longest = 1456
+	m.longest = 1512
 	tt := newTap(t, m, ethernetBoth, port)
 	body := pattern(3400)
 	frame := func(flags uint8, n int) []byte {
@@ -603,11 +616,11 @@ func TestPieces(t *testing.T) {
 		size   int
 		pieces []Event
 	}{
-		{ACK | PSH, 1456, []Event{{Seq: 0xfffffe00, Flags: ACK | PSH}}},
-		{ACK | PSH, 1457, []Event{{Seq: 0xfffffe00, Flags: ACK}, {Seq: 0xfffffe00 + 1456 - 1<<32, Flags: ACK | PSH}}},
-		{ACK | FIN | PSH, 2912, []Event{{Seq: 0xfffffe00, Flags: ACK}, {Seq: 0xfffffe00 + 1456 - 1<<32, Flags: ACK | FIN | PSH}}},
-		{SYN | FIN | URG, 3400, []Event{{Seq: 0xfffffe00, Flags: SYN | URG}, {Seq: 0xfffffe00 + 1457 - 1<<32, Flags: URG}, {Seq: 0xfffffe00 + 2913 - 1<<32, Flags: FIN | URG}}},
-		{RST | ACK, 3400, []Event{{Seq: 0xfffffe00, Flags: ACK}, {Seq: 0xfffffe00 + 1456 - 1<<32, Flags: ACK}, {Seq: 0xfffffe00 + 2912 - 1<<32, Flags: RST | ACK}}},
+		{ACK | PSH, 1512, []Event{{Seq: 0xfffffe00, Flags: ACK | PSH}}},
+		{ACK | PSH, 1513, []Event{{Seq: 0xfffffe00, Flags: ACK}, {Seq: 0xfffffe00 + 1512 - 1<<32, Flags: ACK | PSH}}},
+		{ACK | FIN | PSH, 3024, []Event{{Seq: 0xfffffe00, Flags: ACK}, {Seq: 0xfffffe00 + 1512 - 1<<32, Flags: ACK | FIN | PSH}}},
+		{SYN | FIN | URG, 3400, []Event{{Seq: 0xfffffe00, Flags: SYN | URG}, {Seq: 0xfffffe00 + 1513 - 1<<32, Flags: URG}, {Seq: 0xfffffe00 + 3025 - 1<<32, Flags: FIN | URG}}},
+		{RST | ACK, 3400, []Event{{Seq: 0xfffffe00, Flags: ACK}, {Seq: 0xfffffe00 + 1512 - 1<<32, Flags: ACK}, {Seq: 0xfffffe00 + 3024 - 1<<32, Flags: RST | ACK}}},
 	} {
 		tt.beat()
 		if r := tt.send(frame(c.flags, c.size)); r != Captured {
@@ -648,7 +661,7 @@ func TestPieces(t *testing.T) {
 	rest := evs[3*(after.Packets[Captured]-base.Packets[Captured]):]
 	for i, ev := range rest {
 		partly = true
-		if int(ev.Offset) != i*1456 || ev.Flags != ACK || ev.Lost != 0 {
+		if int(ev.Offset) != i*1512 || ev.Flags != ACK || ev.Lost != 0 {
 			t.Errorf("piece of the packet that did not fit: %+v", ev)
 		}
 	}
@@ -740,7 +753,7 @@ func TestWake(t *testing.T) {
 	ctl.SetSleeping(false)
 	n := 0
 	for ctl.words.Wake.Load() == wakeMark && n < 1000 {
-		tt.gets2(Captured, frame)
+		tt.only(Captured, frame)
 		n++
 	}
 	filled := tt.readers[0].AvailableBytes()
@@ -748,7 +761,7 @@ func TestWake(t *testing.T) {
 		t.Errorf("woken at %d bytes of %d, want a quarter", filled, MinRingBytes)
 	}
 	ctl.SetAwake()
-	tt.gets2(Captured, frame)
+	tt.only(Captured, frame)
 	tt.events()
 
 	// And a reader that waits does wake up, by the first record and by no other.
@@ -766,7 +779,7 @@ func TestWake(t *testing.T) {
 		}()
 		sent := 0
 		for ctl.words.Wake.Load() != wakeNever && sent < 1000 {
-			tt.gets2(Captured, frame)
+			tt.only(Captured, frame)
 			sent++
 		}
 		if (sent == 1) != sleeping {
@@ -979,6 +992,38 @@ func TestConfig(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), "bpf.TapConfig."+field) {
 			t.Errorf("%+v: error %v does not name %s", c, err, field)
+		}
+	}
+}
+
+// TestVerifierCost bounds what the verifier walks, for each set of constants.
+// A million is its limit (BPF_COMPLEXITY_LIMIT_INSNS); older verifiers walk
+// more, and each attachment pays it again.
+func TestVerifierCost(t *testing.T) {
+	const most = 20_000
+	for _, rings := range []int{1, 4} {
+		m := newMaps(t, MapsConfig{Rings: rings, RingBytes: MinRingBytes})
+		for _, linkHeader := range []int{0, 14} {
+			for d := Requests; d <= Both; d++ {
+				for domain := range uint16(2) {
+					c := TapConfig{Domain: domain, LinkHeader: linkHeader, Direction: d}
+					prog, err := m.Load(c)
+					if err != nil {
+						t.Fatalf("%+v: %v", c, err)
+					}
+					info, err := prog.Info()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if n, ok := info.VerifiedInstructions(); !ok || n > most {
+						t.Errorf("%d rings, %+v: verifier walked %d instructions, want at most %d", rings, c, n, most)
+					}
+					if info.Name != "shadowtap" {
+						t.Errorf("program is called %q", info.Name)
+					}
+					prog.Close()
+				}
+			}
 		}
 	}
 }
