@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -16,7 +17,7 @@ import (
 
 // fakeNet stands in for the network inside a bubble of fake time.
 type fakeNet struct {
-	dials int
+	dials atomic.Int32
 	// serve gets each connection; nil: refused. It may be changed between
 	// replays.
 	serve func(c net.Conn, to netip.AddrPort)
@@ -25,7 +26,7 @@ type fakeNet struct {
 var errFakeRefused = errors.New("refused")
 
 func (f *fakeNet) dial(ctx context.Context, to netip.AddrPort, _ func(string, string, syscall.RawConn) error) (net.Conn, error) {
-	f.dials++
+	f.dials.Add(1)
 	if f.serve == nil {
 		return nil, errFakeRefused
 	}
@@ -157,22 +158,22 @@ func TestBreaker(t *testing.T) {
 		u.send(10)
 		u.send(7)
 		s := u.balanced()
-		if n.dials != 10 || s.Results[Compared] != 10 || s.Results[BreakerOpen] != 7 || s.Errors[0] != 10 || s.Breaker != "open" {
-			t.Fatalf("%d dials, %+v", n.dials, s)
+		if n.dials.Load() != 10 || s.Results[Compared] != 10 || s.Results[BreakerOpen] != 7 || s.Errors[0] != 10 || s.Breaker != "open" {
+			t.Fatalf("%d dials, %+v", n.dials.Load(), s)
 		}
 		// After 5 s one may try, and it alone.
 		pass(5*time.Second + 1)
 		n.serve = func(c net.Conn, _ netip.AddrPort) { drain(c) }
 		u.send(3)
-		if s := u.balanced(); n.dials != 11 || s.Results[BreakerOpen] != 9 || s.InFlight != 1 || s.Breaker != "half_open" {
-			t.Fatalf("%d dials, %+v", n.dials, s)
+		if s := u.balanced(); n.dials.Load() != 11 || s.Results[BreakerOpen] != 9 || s.InFlight != 1 || s.Breaker != "half_open" {
+			t.Fatalf("%d dials, %+v", n.dials.Load(), s)
 		}
 		// It times out: open once more.
 		pass(2 * time.Second)
 		synctest.Wait()
 		u.send(1)
-		if s := u.balanced(); n.dials != 11 || s.Results[BreakerOpen] != 10 || s.Breaker != "open" || s.BreakerOpened != 2 {
-			t.Fatalf("%d dials, %+v", n.dials, s)
+		if s := u.balanced(); n.dials.Load() != 11 || s.Results[BreakerOpen] != 10 || s.Breaker != "open" || s.BreakerOpened != 2 {
+			t.Fatalf("%d dials, %+v", n.dials.Load(), s)
 		}
 		// The next one is answered: closed.
 		pass(5*time.Second + 1)
@@ -221,7 +222,7 @@ func TestBreakerWindow(t *testing.T) {
 			u.send(9)
 			pass(11 * time.Second)
 		}
-		if s := u.balanced(); s.Breaker != "closed" || n.dials != 36 {
+		if s := u.balanced(); s.Breaker != "closed" || n.dials.Load() != 36 {
 			t.Fatalf("%+v", s)
 		}
 	})
@@ -230,7 +231,7 @@ func TestBreakerWindow(t *testing.T) {
 func TestBreakerDisabled(t *testing.T) {
 	inBubble(t, Config{Breaker: Breaker{Disabled: true}}, func(t *testing.T, u *running, n *fakeNet) {
 		u.send(60)
-		if s := u.balanced(); s.Breaker != "off" || n.dials != 60 {
+		if s := u.balanced(); s.Breaker != "off" || n.dials.Load() != 60 {
 			t.Fatalf("%+v", s)
 		}
 	})
@@ -327,8 +328,8 @@ func TestLastInFirstOut(t *testing.T) {
 			u.send(1)
 			pass(time.Second)
 		}
-		if s := u.balanced(); n.dials != 10 || s.Workers != 1 || s.Reused != 40 || s.Opened != 10 {
-			t.Fatalf("%d dials, %+v", n.dials, s)
+		if s := u.balanced(); n.dials.Load() != 10 || s.Workers != 1 || s.Reused != 40 || s.Opened != 10 {
+			t.Fatalf("%d dials, %+v", n.dials.Load(), s)
 		}
 		pass(20 * time.Second)
 		if s := u.balanced(); s.Workers != 0 {

@@ -281,13 +281,18 @@ func (r *Replayer) roundTrip(ctx context.Context, j job, o *Outcome, q *http.Req
 		return false
 	}
 	defer res.Body.Close()
+	firstByte := o.Start + first.Load() - int64(started.Sub(begin))
+	if len(interim) > 0 {
+		// That was an interim answer's. The final head has just been read.
+		firstByte = since()
+	}
 	a := &exchange.Response{
 		Status:    res.StatusCode,
 		Reason:    strings.TrimPrefix(strings.TrimPrefix(res.Status, fmt.Sprintf("%03d", res.StatusCode)), " "),
 		Proto:     res.Proto,
 		Interim:   interim,
 		Header:    fields(res.Header),
-		FirstByte: o.Start + int64(first.Load()) - int64(started.Sub(begin)),
+		FirstByte: firstByte,
 	}
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:

@@ -267,6 +267,25 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// The first byte is the final head's, not an interim answer's.
+func TestTimesAfterInterim(t *testing.T) {
+	f := func(c net.Conn, _ int) {
+		for readHead(c) != "" {
+			io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n")
+			<-time.After(20 * time.Millisecond)
+			io.WriteString(c, mockOK)
+		}
+	}
+	_, secure := serveTLS(t, f)
+	for _, cfg := range []Config{config(serve(t, f).url), secure} {
+		p := start(t, cfg).one(get("/"))
+		p.ok(t, 200, "ok")
+		if p.TTFB() < 20*time.Millisecond || p.TTLB() < p.TTFB() {
+			t.Errorf("%s: ttfb %v, ttlb %v", cfg.URL, p.TTFB(), p.TTLB())
+		}
+	}
+}
+
 func TestTraceInOutcome(t *testing.T) {
 	heads := make(chan string, 1)
 	srv := answer(t, func(h string) string { heads <- h; return mockOK })

@@ -259,7 +259,7 @@ func (w *worker) attempt(c *conn, j job, o *Outcome, buf *[bufferSize]byte, requ
 		writing = r.write(c, request, body)
 	}
 
-	var read int64
+	var read, head int64
 	for {
 		n, err := c.Read(buf[:])
 		now := o.Start + int64(time.Since(start))
@@ -267,6 +267,9 @@ func (w *worker) attempt(c *conn, j job, o *Outcome, buf *[bufferSize]byte, requ
 			read += int64(n)
 			r.counts.received.Add(uint64(n))
 			used, done, perr := p.Feed(buf[:n], now)
+			if head == 0 && p.Response() != nil {
+				head = now
+			}
 			switch {
 			case perr != nil:
 				writing.abort(c)
@@ -280,7 +283,7 @@ func (w *worker) attempt(c *conn, j job, o *Outcome, buf *[bufferSize]byte, requ
 				o.fail(word, perr)
 				return false
 			case done:
-				w.answered(c, o, p, writing, used == n && !h.http10)
+				w.answered(c, o, p, head, writing, used == n && !h.http10)
 				return false
 			case read > limit:
 				writing.abort(c)
@@ -296,7 +299,7 @@ func (w *worker) attempt(c *conn, j job, o *Outcome, buf *[bufferSize]byte, requ
 		if err == io.EOF {
 			done, perr := p.EOF(now)
 			if done && perr == nil {
-				w.answered(c, o, p, writing, false)
+				w.answered(c, o, p, head, writing, false)
 				return false
 			}
 		}
@@ -305,8 +308,9 @@ func (w *worker) attempt(c *conn, j job, o *Outcome, buf *[bufferSize]byte, requ
 	}
 }
 
-// answered ends an attempt whose answer is whole.
-func (w *worker) answered(c *conn, o *Outcome, p *http1.ResponseParser, writing *writing, reusable bool) {
+// answered ends an attempt whose answer is whole. head is when its final head
+// was.
+func (w *worker) answered(c *conn, o *Outcome, p *http1.ResponseParser, head int64, writing *writing, reusable bool) {
 	// Bytes after the answer, or an answer to a request that was not read to
 	// its end: what comes next on this connection could be anything.
 	whole := writing.finish(c)
@@ -320,6 +324,10 @@ func (w *worker) answered(c *conn, o *Outcome, p *http1.ResponseParser, writing 
 		w.drop()
 	}
 	o.Response = p.Response()
+	if len(o.Response.Interim) > 0 {
+		// The parser's time is the interim answer's.
+		o.Response.FirstByte = head
+	}
 	o.FirstByte, o.LastByte = o.Response.FirstByte, o.Response.LastByte
 }
 
