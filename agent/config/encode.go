@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"reflect"
 	"regexp"
@@ -33,20 +31,12 @@ func (c *Config) Revision() string {
 // Format writes String, whatever the verb, so that no print shows a secret.
 func (c Config) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
 
-// LogValue is String.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// Format hides secrets, whatever the verb. fmt does not ask the properties
+// Format hides secrets, whatever the verb: fmt does not ask the properties
 // behind a pointer when the verb is none for it.
-func (s Sink) Format(f fmt.State, _ rune) { formatStruct(f, s) }
-
-// Format hides secrets, whatever the verb.
-func (k Kafka) Format(f fmt.State, _ rune) { formatStruct(f, k) }
-
-func formatStruct(w io.Writer, v any) {
+func (k Kafka) Format(f fmt.State, _ rune) {
 	var b strings.Builder
-	writeStruct(&b, reflect.ValueOf(v), "", "")
-	io.WriteString(w, strings.TrimSuffix(b.String(), "\n"))
+	writeStruct(&b, reflect.ValueOf(k), "", "")
+	fmt.Fprint(f, strings.TrimSuffix(b.String(), "\n"))
 }
 
 // writeStruct writes the keys of a struct, the first after lead and the others

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"math/big"
 	"strconv"
@@ -542,9 +541,6 @@ func visible(m map[string]string) map[string]string {
 // Format hides secrets, whatever the verb.
 func (p Properties) Format(f fmt.State, _ rune) { formatMap(f, p) }
 
-// LogValue hides secrets.
-func (p Properties) LogValue() slog.Value { return slog.AnyValue(visible(p)) }
-
 // MarshalJSON hides secrets.
 func (p Properties) MarshalJSON() ([]byte, error) { return json.Marshal(visible(p)) }
 
@@ -553,9 +549,6 @@ func (p Properties) MarshalYAML() (any, error) { return visible(p), nil }
 
 // Format hides secrets, whatever the verb.
 func (h Headers) Format(f fmt.State, _ rune) { formatMap(f, h) }
-
-// LogValue hides secrets.
-func (h Headers) LogValue() slog.Value { return slog.AnyValue(visible(h)) }
 
 // MarshalJSON hides secrets.
 func (h Headers) MarshalJSON() ([]byte, error) { return json.Marshal(visible(h)) }
