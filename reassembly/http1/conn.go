@@ -880,6 +880,7 @@ func (c *conn) findExpected(off, ack uint64, ackOK bool) *pending {
 // match finds the request of the answer that begins at respStart. ok is false
 // when the answer belongs to nobody that is known.
 func (c *conn) match() (r *pending, orphan bool) {
+	c.joinClient()
 	if c.serverSync {
 		r = c.first
 		for r != nil && r.respDone {
