@@ -169,13 +169,15 @@ func New(cfg Config) (*Attacher, error) {
 }
 
 // Attach attaches all taps, or none and returns the error: it names the
-// interface, and for a missing one those that there are. It is called once.
+// interface, and for a missing one those that there are. After Detach it may be
+// called again.
 func (a *Attacher) Attach() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.taps) > 0 || a.attached {
+	if a.attached {
 		return errors.New("attach: attached already")
 	}
+	a.taps = nil
 	for _, i := range a.cfg.Interfaces {
 		if err := a.iface(i); err != nil {
 			err = errors.Join(err, a.detach())

@@ -358,6 +358,9 @@ func TestForeignPrograms(t *testing.T) {
 	if err := a.Detach(); err != nil {
 		t.Errorf("second detach: %v", err)
 	}
+	if err := a.Attach(); err != nil || !a.Stats().Ready || len(a.Stats().Taps) != 2 {
+		t.Errorf("attach after detach: %v, %+v", err, a.Stats())
+	}
 }
 
 // TestDisplaced: a program that comes before ours is noticed, counted and logged

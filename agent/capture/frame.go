@@ -172,13 +172,13 @@ func (d *decoder) v4(data []byte, wire int, p *packet) class {
 		return unparsable
 	}
 	head := int(data[0]&0xf) * 4
-	if head < 20 || head > len(data) {
+	if head < 20 {
 		return unparsable
 	}
 	// Only the header is shown to the layer: it would cut the payload at a
 	// total length of 0 modulo 65536. What it says of malformed options does
 	// not matter here, the fields before them are set.
-	_ = d.ip4.DecodeFromBytes(data[:head], gopacket.NilDecodeFeedback)
+	_ = d.ip4.DecodeFromBytes(data[:min(head, len(data))], gopacket.NilDecodeFeedback)
 	if d.ip4.Protocol != layers.IPProtocolTCP {
 		return notTCP
 	}
@@ -205,21 +205,17 @@ func (d *decoder) v6(data []byte, wire int, p *packet) class {
 		wire = min(wire, head+n)
 	}
 	next, off := layers.IPProtocol(data[6]), head
-	for walked := 0; next != layers.IPProtocolTCP; walked++ {
-		switch next {
-		case layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Routing, layers.IPProtocolIPv6Destination, layers.IPProtocolIPv6Fragment, layers.IPProtocolAH:
-		default:
-			return notTCP
-		}
-		if walked == maxExtensions || len(data) < off+8 {
+	for walked := 0; walked < maxExtensions && isExtension(next); walked++ {
+		if off+8 > wire || off+8 > len(data) {
 			return unparsable
 		}
-		size := 8 + int(data[off+1])*8
+		size := 8 + int(data[off+1])*8 // RFC 8200 section 4
+		after := layers.IPProtocol(data[off])
 		switch next {
 		case layers.IPProtocolIPv6Fragment:
 			// An atomic fragment (RFC 6946) is a whole packet.
 			if binary.BigEndian.Uint16(data[off+2:])&0xfff9 != 0 {
-				if layers.IPProtocol(data[off]) == layers.IPProtocolTCP {
+				if after == layers.IPProtocolTCP || isExtension(after) {
 					return fragment
 				}
 				return notTCP
@@ -228,11 +224,26 @@ func (d *decoder) v6(data []byte, wire int, p *packet) class {
 		case layers.IPProtocolAH:
 			size = 8 + int(data[off+1])*4 // RFC 4302 section 2.2
 		}
-		next, off = layers.IPProtocol(data[off]), off+size
+		next, off = after, off+size
+	}
+	if isExtension(next) {
+		return unparsable
+	}
+	if next != layers.IPProtocolTCP {
+		return notTCP
 	}
 	copy(p.src[:], data[8:24])
 	copy(p.dst[:], data[24:40])
 	return d.segment(data, off, wire, p)
+}
+
+// isExtension says whether an IPv6 next header is one that is walked.
+func isExtension(next layers.IPProtocol) bool {
+	switch next {
+	case layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Routing, layers.IPProtocolIPv6Destination, layers.IPProtocolIPv6Fragment, layers.IPProtocolAH:
+		return true
+	}
+	return false
 }
 
 // segment reads the TCP header that begins at off of a packet with the length
