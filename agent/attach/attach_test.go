@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -272,6 +273,37 @@ func TestLoopback(t *testing.T) {
 	if s := a.Stats(); len(s.Taps) != 1 || s.Taps[0].Hook != "ingress" || s.Taps[0].Role != RoleLoopback || s.Taps[0].Direction != bpf.Both {
 		t.Errorf("taps %+v", s.Taps)
 	}
+}
+
+// TestNoLinkHeader: on a tun device, whose packets begin with the IP header.
+func TestNoLinkHeader(t *testing.T) {
+	ns := netnstest.New(t)
+	maps := newMaps(t, 8080)
+	var tun *netlink.Tuntap
+	ns.Must(t, func() error {
+		tun = &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_ONE_QUEUE, Queues: 1}
+		if err := netlink.LinkAdd(tun); err != nil {
+			return err
+		}
+		addr, err := netlink.ParseAddr("10.9.0.1/24")
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.AddrAdd(tun, addr), netlink.LinkSetUp(tun))
+	})
+	t.Cleanup(func() { tun.Fds[0].Close() })
+	a := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "tun0", NetNS: ns.Path()})
+	if err := a.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	// A SYN from 10.9.0.2:4000 to 10.9.0.1:8080. Nobody listens; the kernel
+	// checks no checksum before the hook.
+	syn := []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 9, 0, 2, 10, 9, 0, 1,
+		0x0f, 0xa0, 0x1f, 0x90, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0}
+	if _, err := tun.Fds[0].Write(syn); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the SYN is seen", func() bool { n, _ := selected(t, maps); return n == 1 })
 }
 
 // TestTapIDs: every tap has an id of its own, and a namespace a domain of its
