@@ -1,0 +1,106 @@
+package agent
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/shadowtap/shadowtap/agent/sample"
+	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/http1"
+)
+
+// shard is one ring's share of the work: the assembler and the parsers of its
+// connections. It implements capture.Sink; all its calls come from one
+// goroutine, except snapshot.
+type shard struct {
+	asm    *reassembly.Assembler
+	parser *http1.Parser
+	sample *sample.Shard // nil without experiments
+	// published is what other goroutines may read of the counters.
+	mu        sync.Mutex
+	published shardStats
+}
+
+type shardStats struct {
+	asm  reassembly.Stats
+	http http1.Stats
+}
+
+// shardConfig says how a shard is made.
+type shardConfig struct {
+	keeper exchange.Keeper
+	sink   http1.Sink
+	memory int64
+	body   int64
+	// file makes it wait for what stands later in a capture file.
+	file bool
+}
+
+// How long a capture file's reader waits for a segment that stands behind its
+// acknowledgement.
+const (
+	holdTime     = 20 * time.Millisecond
+	holdSegments = 64
+)
+
+func newShard(cfg shardConfig) (*shard, error) {
+	budget := &reassembly.Budget{Limit: cfg.memory}
+	parser, err := http1.New(http1.Config{Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName})
+	if err != nil {
+		return nil, err
+	}
+	rc := reassembly.Config{Factory: parser, Budget: budget}
+	if cfg.file {
+		rc.HoldTime, rc.HoldSegments = holdTime, holdSegments
+	}
+	asm, err := reassembly.New(rc)
+	if err != nil {
+		return nil, err
+	}
+	return &shard{asm: asm, parser: parser}, nil
+}
+
+// Segment implements capture.Sink.
+func (s *shard) Segment(seg *reassembly.Segment) { s.asm.Segment(seg) }
+
+// HoleOpen implements capture.Sink.
+func (s *shard) HoleOpen() bool { return s.asm.HoleOpen() }
+
+// Tick implements capture.Sink.
+func (s *shard) Tick(now int64) {
+	s.asm.Tick(now)
+	if s.sample != nil {
+		s.sample.Tick(now)
+	}
+	s.publish()
+}
+
+// close ends what is open and publishes the last counts.
+func (s *shard) close(why reassembly.Close) {
+	s.asm.Close(why)
+	s.publish()
+}
+
+func (s *shard) publish() {
+	asm, http := s.asm.Stats(), s.parser.Stats()
+	s.mu.Lock()
+	s.published = shardStats{asm, http}
+	s.mu.Unlock()
+}
+
+// stats gives the counters of the last Tick. Any goroutine may call it.
+func (s *shard) stats() shardStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.published
+}
+
+// domainName names a tap's domain in flows and ids; the host's is "".
+func domainName(d uint16) string {
+	if d == 0 {
+		return ""
+	}
+	return "netns-" + strconv.Itoa(int(d))
+}
