@@ -105,7 +105,11 @@ func dashes(name string) string {
 
 // meant asks for the name that was probably meant, if there is one.
 func meant(got string, names []string, prefix string) string {
-	best, least := "", max(1, len(got)/3)+1
+	limit := max(1, len(got)/3)
+	if len(got) >= 4 {
+		limit = max(2, limit) // two letters swapped
+	}
+	best, least := "", limit+1
 	for _, n := range names {
 		d := distance(got, n)
 		if len(got) >= 3 && strings.HasPrefix(n, got) { // stat, interf

@@ -172,7 +172,6 @@ func TestTrouble(t *testing.T) {
 		{"run --interface lo --port 80 --sample 5%", "add --candidate"},
 		{"run --interface lo --port 80 --candidate foo", "has no scheme"},
 		{quick + "--sample 5", `"5" has no %`},
-		{quick + "--path nope", "path"},
 		{quick + "--exchanges-to no/such/folder", "--exchanges-to: open no/such/folder"},
 		{"status --socket nope.sock", "no agent is running: nobody answers at nope.sock"},
 		{"off --all users", "name experiments or give --all, not both"},
@@ -259,13 +258,20 @@ func TestConfigCommands(t *testing.T) {
 	if code != 0 || errs != "" || !strings.Contains(text, "\nversion: 1") {
 		t.Fatalf("exit code %d, %s", code, errs)
 	}
-	write(t, "shadowtap.yaml", text)
+	if code, _, errs := call(t, "config", "check"); code != 2 || !strings.Contains(errs, "no port") {
+		t.Errorf("no file at all: exit code %d, %q", code, errs)
+	}
+	filled := strings.Replace(text, "\n  ports: []\n", "\n  ports: [80]\n", 1)
+	if filled == text {
+		t.Fatal("the default file has no empty list of ports")
+	}
+	write(t, "shadowtap.yaml", filled)
 	for _, args := range [][]string{{"config", "check"}, {"config", "check", "shadowtap.yaml"}} {
 		if code, out, errs := call(t, args...); code != 0 || errs != "" || !strings.HasPrefix(out, "fine: 0 experiments, revision ") {
 			t.Errorf("%q: exit code %d, %q, %q", args, code, out, errs)
 		}
 	}
-	one := "version: 1\ncapture: {interfaces: [lo]}\nexperiments:\n- name: a\n  match: {port: 80}\n  routes: [{path: %s}]\n  candidate: {url: 'http://127.0.0.1:1'}\n"
+	one := "version: 1\ncapture: {interfaces: [lo]}\nexperiments:\n- name: a\n  match: {port: 80}\n  routes: [{path: \"%s\"}]\n  candidate: {url: 'http://127.0.0.1:1'}\n"
 	write(t, "one.yaml", strings.ReplaceAll(one, "%s", "/a/{b}"))
 	if code, out, errs := call(t, "config", "check", "one.yaml"); code != 0 || !strings.HasPrefix(out, "fine: 1 experiment, revision ") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
