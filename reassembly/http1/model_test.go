@@ -56,11 +56,10 @@ type conversation struct {
 }
 
 type writer struct {
-	r    *rand.Rand
-	seq  [2]uint32 // next of client, server
-	out  []seg
-	mss  int
-	last int
+	r   *rand.Rand
+	seq [2]uint32 // next of client, server
+	out []seg
+	mss int
 }
 
 func (w *writer) send(client bool, b []byte, x int) {
@@ -314,7 +313,6 @@ func insert(s []seg, at int, x seg) []seg {
 }
 
 type collector struct {
-	all  bool
 	got  []*exchange.Exchange
 	want exchange.Want
 	n    int

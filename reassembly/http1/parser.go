@@ -216,7 +216,6 @@ type pending struct {
 	firstSeen  bool // it is the first that was seen of a late connection
 	boundary   bool // it acknowledges the end of an answer
 	expect     bool
-	chunkDoubt bool
 	reused     bool
 	method     methodKind
 	minor      byte
