@@ -97,10 +97,12 @@ func TestProcess(t *testing.T) {
 	}
 
 	p = none.Start(t, Command{Path: "sleep", Args: []string{"600"}})
-	if rss, err := p.RSS(); err != nil || rss <= 0 {
-		t.Errorf("RSS %d, %v", rss, err)
+	if n, err := p.Memory(); err != nil || n <= 0 {
+		t.Errorf("memory %d, %v", n, err)
 	}
-	p.Signal(t, syscall.SIGSTOP)
+	p.Suspend(t)
+	p.Resume(t)
+	p.Suspend(t)
 	p.Stop(t)
 	if !p.Ended() {
 		t.Error("a stopped process did not end")

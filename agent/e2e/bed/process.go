@@ -147,6 +147,37 @@ func (p *Process) Signal(t testing.TB, s os.Signal) {
 	}
 }
 
+// Suspend stops the process as a debugger would, and returns when all of it
+// stands still.
+func (p *Process) Suspend(t testing.TB) {
+	t.Helper()
+	p.Signal(t, syscall.SIGSTOP)
+	Poll(t, 10*time.Second, p.name+" stands still", func() (bool, string) {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid))
+		if err != nil || len(tasks) == 0 {
+			return false, "no tasks"
+		}
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			if err != nil {
+				return false, err.Error()
+			}
+			// The state stands behind the name in parentheses.
+			_, state, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
+			if !strings.HasPrefix(state, "T") {
+				return false, "a task is in state " + state[:1]
+			}
+		}
+		return true, ""
+	})
+}
+
+// Resume ends a Suspend.
+func (p *Process) Resume(t testing.TB) {
+	t.Helper()
+	p.Signal(t, syscall.SIGCONT)
+}
+
 // Stop asks the process to end and waits for it. It fails the test when the
 // process has to be killed or does not end with code 0.
 func (p *Process) Stop(t testing.TB) {
@@ -231,21 +262,22 @@ func (p *Process) Tail() string {
 	return fmt.Sprintf("--- stdout of %s\n%s\n--- stderr\n%s", p.name, cut(stdout), cut(stderr))
 }
 
-// RSS is the memory that the process occupies, in bytes.
-func (p *Process) RSS() (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid))
+// Memory is what the process occupies, in bytes: its proportional set size. A
+// ring buffer is mapped twice in a row, and the resident set counts it twice.
+func (p *Process) Memory() (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.Pid))
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		rest, ok := strings.CutPrefix(line, "VmRSS:")
+	for line := range strings.Lines(string(text)) {
+		rest, ok := strings.CutPrefix(line, "Pss:")
 		if !ok {
 			continue
 		}
 		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 		return kib * 1024, err
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS", p.Pid)
+	return 0, fmt.Errorf("process %d has no Pss", p.Pid)
 }
 
 // Run runs a command in the namespace to its end and returns its output. The

@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"text/template"
 	"time"
@@ -121,7 +120,7 @@ func start(t testing.TB, c Config, libs string) (*Broker, error) {
 	b.process = c.Namespace.Start(t, bed.Command{
 		Path: "java", Args: append(java, "kafka.Kafka", confFile), StopTimeout: 30 * time.Second,
 	})
-	if err := b.ready(90 * time.Second); err != nil {
+	if err := b.ready(3 * time.Minute); err != nil {
 		tail := b.process.Tail()
 		b.process.Kill()
 		return nil, fmt.Errorf("%w\n%s", err, tail)
@@ -160,10 +159,10 @@ func (b *Broker) ready(timeout time.Duration) error {
 }
 
 // Pause stops the broker's process as if its machine hung; Resume lets it go on.
-func (b *Broker) Pause(t testing.TB) { t.Helper(); b.process.Signal(t, syscall.SIGSTOP) }
+func (b *Broker) Pause(t testing.TB) { t.Helper(); b.process.Suspend(t) }
 
 // Resume ends a Pause.
-func (b *Broker) Resume(t testing.TB) { t.Helper(); b.process.Signal(t, syscall.SIGCONT) }
+func (b *Broker) Resume(t testing.TB) { t.Helper(); b.process.Resume(t) }
 
 // freePorts finds two ports that nobody has at the moment.
 func freePorts() (a, b int, err error) {
