@@ -336,11 +336,11 @@ func TestDemo(t *testing.T) {
 
 // Without privileges the demo says in one line what is missing.
 func TestDemoWithoutPrivileges(t *testing.T) {
-	code, out, errs := asNobody(t, "demo", "--duration", "1s")
+	code, out, errs := asNobody(t, nil, "demo", "--duration", "1s")
 	if code != exitTrouble || out != "" {
 		t.Errorf("exit code %d, %s", code, out)
 	}
-	want := "shadowtap: the demo can't run here: capabilities: without NET_ADMIN and BPF; run as root, or with NET_ADMIN (to attach) and BPF (to load the tap)\n"
+	want := "shadowtap: the demo can't run here: capabilities: without NET_ADMIN, BPF, PERFMON; run as root, or with NET_ADMIN (to attach), BPF and PERFMON (to load the tap)\n"
 	if errs != want {
 		t.Errorf("said %q\nwant %q", errs, want)
 	}
@@ -348,15 +348,36 @@ func TestDemoWithoutPrivileges(t *testing.T) {
 
 // So does run, and names the command that knows more.
 func TestRunWithoutPrivileges(t *testing.T) {
-	code, _, errs := asNobody(t, "run", "--interface", "lo", "--port", "80", "--instance", "nobodys")
+	code, _, errs := asNobody(t, nil, "run", "--interface", "lo", "--port", "80", "--instance", "nobodys")
 	if code != exitTrouble || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "permission denied") || !strings.Contains(errs, "shadowtap doctor") {
 		t.Errorf("exit code %d, %q", code, errs)
 	}
 }
 
-// asNobody runs the program as a process without privileges. A copy of the
+// Three capabilities suffice, and none of them is too much: the kernel itself
+// says so.
+func TestPrivileges(t *testing.T) {
+	needRoot(t)
+	const netAdmin, perfmon, bpf = 12, 38, 39 // include/uapi/linux/capability.h
+	all := []uintptr{netAdmin, perfmon, bpf}
+	if code, out, errs := asNobody(t, all, "demo", "--duration", "1s"); code != 0 {
+		t.Errorf("with all three: exit code %d, %s\n%s", code, errs, out)
+	}
+	for i := range all {
+		code, out, _ := asNobody(t, slices.Delete(slices.Clone(all), i, i+1), "doctor", "--interface", "lo")
+		if code != exitTrouble || !strings.Contains(out, "MISSING  capabilities  without ") {
+			t.Errorf("without capability %d: exit code %d\n%s", all[i], code, out)
+		}
+		if strings.Contains(out, "ok       tap") && all[i] != netAdmin { // that one is for attaching
+			t.Errorf("the tap loads without capability %d, which doctor asks for\n%s", all[i], out)
+		}
+	}
+}
+
+// asNobody runs the program as a process of another user with no capabilities
+// but those. A copy of the
 // binary is made, for nobody may not look into the folder of go test.
-func asNobody(t *testing.T, args ...string) (code int, stdout, stderr string) {
+func asNobody(t *testing.T, caps []uintptr, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "shadowtap-test-")
 	if err != nil {
@@ -379,7 +400,7 @@ func asNobody(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	cmd.Dir = dir
 	cmd.Env = []string{runChild + "=1"}
 	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: caps}
 	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
