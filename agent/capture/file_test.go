@@ -294,9 +294,9 @@ func TestCutPacket(t *testing.T) {
 
 func TestTicks(t *testing.T) {
 	var recs []rec
-	// 0, 40, 80, 120 ms, ..., a step back by 10 s, an hour later.
+	// 0, 50, 100, 150 ms, ..., a step back by 10 s, an hour later.
 	for i := range 10 {
-		recs = append(recs, rec{data: ether(ip4(t, "x", nil)), sec: 1700000000, ns: int64(i) * 40e6})
+		recs = append(recs, rec{data: ether(ip4(t, "x", nil)), sec: 1700000000, ns: int64(i) * 50e6})
 	}
 	recs = append(recs, rec{data: ether(ip4(t, "x", nil)), sec: 1699999990})
 	recs = append(recs, rec{data: []byte{1}, sec: 1700003600})
@@ -305,11 +305,11 @@ func TestTicks(t *testing.T) {
 		t.Fatal(err)
 	}
 	const s = 1700000000000000000
-	want := []int64{s, s + 120e6, s + 240e6, s + 360e6, s + 3600e9}
+	want := []int64{s, s + 100e6, s + 200e6, s + 300e6, s + 400e6, s + 3600e9}
 	if !reflect.DeepEqual(c.ticks, want) {
 		t.Errorf("ticks %v, want %v", c.ticks, want)
 	}
-	if want := []int{0, 3, 6, 9, 11}; !reflect.DeepEqual(c.at, want) {
+	if want := []int{0, 2, 4, 6, 8, 11}; !reflect.DeepEqual(c.at, want) {
 		t.Errorf("segments before the ticks %v, want %v", c.at, want)
 	}
 	if c.segs[10].Time != s-10e9 {
