@@ -395,6 +395,40 @@ func TestForeignPrograms(t *testing.T) {
 	}
 }
 
+// TestDetachAll removes the taps of an Attacher that knows nothing of it, and
+// nothing else. The test means its own taps only: others may run beside it.
+func TestDetachAll(t *testing.T) {
+	p := newPair(t)
+	maps := newMaps(t, 8080)
+	theirs, _ := foreign(t, p.router, "srv0", ebpf.AttachTCXEgress, nil, -1)
+	a := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "srv0", NetNS: p.router.Path()})
+	b := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "cli0", NetNS: p.router.Path()})
+	for _, x := range []*Attacher{a, b} {
+		if err := x.Attach(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	meant := func(id ebpf.ProgramID) bool {
+		return id == theirs || slices.ContainsFunc(a.Stats().Taps, func(s TapStats) bool { return ebpf.ProgramID(s.Program) == id })
+	}
+	if n, err := detachAll(meant); n != 2 || err != nil {
+		t.Errorf("%d taps removed, %v; want the 2 of srv0", n, err)
+	}
+	if got := chain(t, p.router, "srv0", ebpf.AttachTCXEgress); !slices.Equal(got, []ebpf.ProgramID{theirs}) {
+		t.Errorf("chain %v, want %v alone", got, theirs)
+	}
+	if got := chain(t, p.router, "cli0", ebpf.AttachTCXEgress); len(got) != 1 {
+		t.Errorf("chain %v of the interface that was not meant", got)
+	}
+	a.check()
+	if s := a.Stats(); s.Ready || s.Taps[0].State != Gone {
+		t.Errorf("stats %+v after somebody removed the taps", s)
+	}
+	if n, err := detachAll(meant); n != 0 || err != nil {
+		t.Errorf("%d taps removed again, %v", n, err)
+	}
+}
+
 // TestDisplaced: a program that comes before ours is noticed, counted and logged
 // once; when it goes, ours is ready again. An interface that goes is noticed too.
 func TestDisplaced(t *testing.T) {
