@@ -329,12 +329,20 @@ func (b *block) values(r *redact.Difference, column int) (reference, candidate s
 	for tail < len(left.text)-same && tail < len(right.text)-same && left.text[len(left.text)-1-tail] == right.text[len(right.text)-1-tail] {
 		tail++
 	}
-	if left.note || right.note || same+tail == 0 {
+	if left.note || right.note {
 		same, tail = 0, 0
 	}
 	// Both sides begin at the same place, far enough to the right that what
 	// differs is to be seen, with some of what is shared before it.
 	from := min(b.from(&left, column, same), b.from(&right, column, same))
+	// A shared digit or quote says nothing and is not told apart.
+	const little = 8
+	if same < little {
+		same = 0
+	}
+	if tail < little {
+		tail = 0
+	}
 	return b.side(left, column, from, same, tail, b.green, true), b.side(right, column, from, same, tail, b.red, false)
 }
 

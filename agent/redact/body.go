@@ -327,7 +327,7 @@ func (j *job) part(b *strings.Builder, part string) {
 	bare := strings.TrimRight(content, "\r\n")
 	switch kind, _ := mediaType(contentType); {
 	case name != "" && j.paramSecret(name):
-		b.WriteString(j.secret(strings.ToLower(name), bare, false))
+		b.WriteString(j.secret(strings.ToLower(name), bare, "", false))
 	case strings.HasPrefix(kind, "multipart/") && j.nested == maxNested:
 		b.WriteString(j.text(bare))
 	default:

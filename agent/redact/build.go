@@ -89,7 +89,7 @@ func (r *Redactor) Record(in *Input) *Record {
 func (j *job) collect(in *Input, req *exchange.Request, ref *exchange.Response) {
 	for _, p := range in.Params {
 		if j.secretParam(p.Name) {
-			j.learn(strings.ToLower(p.Name), p.Value, false)
+			j.learn(strings.ToLower(p.Name), p.Value, "", false)
 		}
 	}
 	j.target(req.Target, in.Route)
@@ -344,7 +344,7 @@ func (j *job) headerSide(path, value string) (text string, secret bool) {
 			return j.setCookie(value), true
 		}
 		bare, attributes, found := strings.Cut(value, ";")
-		text = j.secret(cookie, bare, true)
+		text = j.secret(cookie, bare, "", true)
 		if found {
 			text += ";" + j.text(attributes)
 		}

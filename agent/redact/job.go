@@ -2,12 +2,15 @@ package redact
 
 import (
 	"cmp"
+	"encoding/base64"
+	"fmt"
 	"html"
 	"net/url"
 	"regexp"
 	"slices"
 	"sort"
 	"strings"
+	"unicode/utf16"
 )
 
 // job is the redaction of one record. It belongs to one goroutine.
@@ -24,8 +27,9 @@ type job struct {
 	nested int
 }
 
-// knownSecret is a value that was found by its place, and the name it had.
-type knownSecret struct{ field, value string }
+// knownSecret is a value that was found by its place, the name it had, and how
+// it was spelled there when that is another text.
+type knownSecret struct{ field, value, spelled string }
 
 // maxKnown bounds the values that are looked for elsewhere in a record. Beyond
 // it a value is still redacted in its own place.
@@ -39,16 +43,17 @@ func (j *job) token(field, value string) string {
 	return j.r.tokens.token(field, value)
 }
 
-// secret is token for a value that was found by its place; the value is then
-// known and replaced elsewhere too. weak values, such as a cookie's, are often
-// ordinary words: they are looked for only if they look like none.
-func (j *job) secret(field, value string, weak bool) string {
-	j.learn(field, value, weak)
+// secret is token for a value that was found by its place, where it was spelled
+// as given; the value is then known and replaced elsewhere too. weak values,
+// such as a cookie's, are often ordinary words: they are looked for only if
+// they look like none.
+func (j *job) secret(field, value, spelled string, weak bool) string {
+	j.learn(field, value, spelled, weak)
 	return j.token(field, value)
 }
 
 // learn remembers a value that was found by its place, while collecting.
-func (j *job) learn(field, value string, weak bool) {
+func (j *job) learn(field, value, spelled string, weak bool) {
 	n := len(value)
 	if !j.collecting || n < 6 || n > 16<<10 || len(j.known) == maxKnown {
 		return
@@ -60,7 +65,10 @@ func (j *job) learn(field, value string, weak bool) {
 	case "undefined", "[object Object]":
 		return
 	}
-	j.known = append(j.known, knownSecret{field, value})
+	if spelled == value {
+		spelled = ""
+	}
+	j.known = append(j.known, knownSecret{field, value, spelled})
 }
 
 // learned ends collecting: from here on known values are replaced.
@@ -72,25 +80,52 @@ func (j *job) learned() {
 	// The longest first, so that a secret that holds another is taken whole;
 	// the first field of equal values names it.
 	sort.SliceStable(j.known, func(a, b int) bool { return len(j.known[a].value) > len(j.known[b].value) })
-	pairs := make([]string, 0, 2*len(j.known))
-	seen := make(map[string]bool, len(j.known))
+	pairs := make([]string, 0, 12*len(j.known))
+	seen := make(map[string]bool, 6*len(j.known))
 	for _, k := range j.known {
-		if seen[k.value] {
-			continue
-		}
-		seen[k.value] = true
-		// A lazy token would spare its hash, but then the order of first
-		// appearance would hang on where the value stands elsewhere.
+		// A token that is made only where it is needed would spare its hash,
+		// but then the order of first appearance would hang on where the value
+		// stands elsewhere.
 		token := j.r.tokens.token(k.field, k.value)
-		pairs = append(pairs, k.value, token)
-		for _, spelling := range [...]string{url.QueryEscape(k.value), url.PathEscape(k.value), jsonEscape(k.value), html.EscapeString(k.value)} {
-			if !seen[spelling] {
+		for _, spelling := range spellings(k) {
+			if spelling != "" && !seen[spelling] {
 				seen[spelling] = true
 				pairs = append(pairs, spelling, token)
 			}
 		}
 	}
 	j.replacer = strings.NewReplacer(pairs...)
+}
+
+// spellings are the forms in which a known value may stand elsewhere: as it is,
+// in a URL, in JSON (also with the escapes of Go's and of ASCII encoders, and
+// in JSON within JSON), in HTML, and in base64.
+func spellings(k knownSecret) []string {
+	v := k.value
+	inJSON := jsonEscape(v)
+	return []string{
+		v, k.spelled, url.QueryEscape(v), url.PathEscape(v), strings.ToLower(url.QueryEscape(v)), inJSON, jsonEscape(inJSON), jsonASCII(v, false),
+		jsonASCII(v, true), jsonEscape(jsonASCII(v, true)), html.EscapeString(v),
+		base64.StdEncoding.EncodeToString([]byte(v)), base64.RawURLEncoding.EncodeToString([]byte(v)),
+	}
+}
+
+// jsonASCII is the inside of a JSON string that escapes everything beyond
+// ASCII, or with markup the characters of HTML instead, as encoding/json does.
+func jsonASCII(s string, markup bool) string {
+	var b strings.Builder
+	for _, r := range jsonEscape(s) {
+		switch {
+		case markup && (r == '<' || r == '>' || r == '&'), !markup && r >= 0x80 && r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		case !markup && r >= 0x10000:
+			r1, r2 := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, r1, r2)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // text redacts a free text: what is known, what has the form of a secret, and
@@ -103,14 +138,20 @@ func (j *job) text(s string) string {
 		j.scan(s)
 		return s
 	}
-	if j.replacer != nil {
-		s = j.replacer.Replace(s)
-	}
-	s = j.scan(s)
+	s = j.scan(j.knownIn(s))
 	for _, re := range j.r.patterns {
 		s = j.match(re, s)
 	}
 	return s
+}
+
+// knownIn replaces known secrets only. What is taken apart at its punctuation
+// goes through it first: a secret may hold that punctuation.
+func (j *job) knownIn(s string) string {
+	if j.replacer == nil {
+		return s
+	}
+	return j.replacer.Replace(s)
 }
 
 // match replaces what re matches in s. An earlier token that a match only

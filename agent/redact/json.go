@@ -251,7 +251,8 @@ func (w *walker) secret(key string) bool {
 			w.i = len(w.s)
 		}
 		if text != "" {
-			w.replace(from, w.i, quote(w.j.secret(field, text, false)))
+			spelled := strings.Trim(w.s[from:w.i], `"`)
+			w.replace(from, w.i, quote(w.j.secret(field, text, spelled, false)))
 		}
 	case '{', '[':
 		end := w.skip()
@@ -260,7 +261,7 @@ func (w *walker) secret(key string) bool {
 		if w.j.collecting {
 			w.j.learnAll(field, raw)
 		}
-		w.replace(from, end, quote(w.j.secret(field, raw, false)))
+		w.replace(from, end, quote(w.j.secret(field, raw, "", false)))
 	default:
 		if !w.bare() {
 			w.rest(from)
@@ -269,7 +270,7 @@ func (w *walker) secret(key string) bool {
 		switch raw := w.s[from:w.i]; raw {
 		case "null", "true", "false":
 		default:
-			w.replace(from, w.i, quote(w.j.secret(field, raw, false)))
+			w.replace(from, w.i, quote(w.j.secret(field, raw, "", false)))
 		}
 	}
 	return true
@@ -284,17 +285,17 @@ func (j *job) learnAll(field, raw string) {
 			from := w.i
 			text, ok := w.str()
 			if !ok {
-				j.learn(field, raw[from+1:], false)
+				j.learn(field, raw[from+1:], "", false)
 				return
 			}
 			rest := strings.TrimLeft(raw[w.i:], " \t\r\n")
 			if !strings.HasPrefix(rest, ":") { // no key
-				j.learn(field, text, false)
+				j.learn(field, text, raw[from+1:w.i-1], false)
 			}
 		case isNumber(c):
 			from := w.i
 			w.bare()
-			j.learn(field, raw[from:w.i], false)
+			j.learn(field, raw[from:w.i], "", false)
 		default:
 			w.i++
 		}

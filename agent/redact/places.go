@@ -55,11 +55,11 @@ func (j *job) secretHeader(name, value string) string {
 	if n := scheme(value); n > 0 {
 		if raw, ok := basic(value[n:]); ok {
 			_, password, _ := strings.Cut(raw, ":")
-			j.learn(name, password, false)
+			j.learn(name, password, "", false)
 		}
-		return value[:n] + j.secret(name, value[n:], false)
+		return value[:n] + j.secret(name, value[n:], "", false)
 	}
-	return j.secret(name, value, false)
+	return j.secret(name, value, "", false)
 }
 
 // cookies redacts the values of a Cookie field (RFC 6265 section 4.2.1).
@@ -79,13 +79,13 @@ func (j *job) cookies(value string) string {
 func (j *job) cookie(b *strings.Builder, pair string) {
 	name, value, ok := strings.Cut(pair, "=")
 	if !ok { // a value without a name
-		b.WriteString(j.secret("cookie", strings.TrimSpace(pair), true))
+		b.WriteString(j.secret("cookie", strings.TrimSpace(pair), "", true))
 		return
 	}
 	b.WriteString(j.text(name))
 	b.WriteByte('=')
 	bare := strings.Trim(strings.TrimSpace(value), `"`)
-	b.WriteString(j.secret(strings.TrimSpace(name), bare, true))
+	b.WriteString(j.secret(strings.TrimSpace(name), bare, "", true))
 }
 
 // setCookie redacts the value of a Set-Cookie field and keeps its attributes
@@ -106,6 +106,7 @@ func (j *job) setCookie(value string) string {
 // url redacts a URL reference: user and password, path segments, query and
 // fragment.
 func (j *job) url(s string) string {
+	s = j.knownIn(s)
 	rest, fragment, hasFragment := strings.Cut(s, "#")
 	path, query, hasQuery := strings.Cut(rest, "?")
 	var b strings.Builder
@@ -176,6 +177,7 @@ func (j *job) form(s string) string {
 	if j.r.values == Digests && !j.collecting {
 		return j.token("query", s)
 	}
+	s = j.knownIn(s)
 	var b strings.Builder
 	for len(s) > 0 {
 		end := strings.IndexAny(s, "&;")
@@ -195,6 +197,8 @@ func (j *job) form(s string) string {
 		case !ok:
 			red, _ := j.decoded(pair, url.QueryUnescape, url.QueryEscape)
 			b.WriteString(red)
+		case j.r.tokens.is(value):
+			b.WriteString(pair)
 		case j.paramSecret(plain) && value != "":
 			v, err := url.QueryUnescape(value)
 			if err != nil {
@@ -202,7 +206,7 @@ func (j *job) form(s string) string {
 			}
 			b.WriteString(name)
 			b.WriteByte('=')
-			b.WriteString(j.secret(strings.ToLower(plain), v, false))
+			b.WriteString(j.secret(strings.ToLower(plain), v, value, false))
 		default:
 			red, _ := j.decoded(name, url.QueryUnescape, url.QueryEscape)
 			b.WriteString(red)
@@ -219,6 +223,9 @@ func (j *job) form(s string) string {
 // where the route's pattern has them; what a pattern does not fit is redacted
 // as a whole when any of its parameters is secret.
 func (j *job) target(target, pattern string) string {
+	if j.r.values != Digests { // there, every part is hashed as it is
+		target = j.knownIn(target)
+	}
 	rest, query, hasQuery := strings.Cut(target, "?")
 	path := j.routed(rest, pattern)
 	var b strings.Builder
@@ -279,7 +286,7 @@ func (j *job) routed(path, pattern string) string {
 		return strings.Join(have, "/")
 	}
 	if secretPattern {
-		return "/" + j.secret("path", strings.TrimPrefix(path, "/"), false)
+		return "/" + j.secret("path", strings.TrimPrefix(path, "/"), "", false)
 	}
 	if j.r.values == Digests && !j.collecting {
 		return "/" + j.token("path", strings.TrimPrefix(path, "/"))
@@ -307,12 +314,15 @@ func (j *job) secretParam(name string) bool {
 
 // param redacts the value of a path parameter, as captured.
 func (j *job) param(name, value string) string {
+	if j.r.tokens.is(value) {
+		return value
+	}
 	plain, err := url.PathUnescape(value)
 	if err != nil {
 		plain = value
 	}
 	if j.secretParam(name) {
-		return j.secret(strings.ToLower(name), plain, false)
+		return j.secret(strings.ToLower(name), plain, value, false)
 	}
 	if j.r.values == Digests && !j.collecting {
 		return j.token(strings.ToLower(name), plain)

@@ -65,12 +65,12 @@ func (j *job) scan(s string) string {
 			i = next - 1
 		case c == '=' || c == ':':
 			if from, to, field, ok := pair(s, done, i); ok && !j.r.tokens.is(s[from:to]) {
-				j.learn(field, s[from:to], true)
+				j.learn(field, s[from:to], "", true)
 				replace(from, to, field, s[from:to])
 			}
 		case c == '<':
 			if from, to, field, ok := element(s, i); ok && !j.r.tokens.is(s[from:to]) {
-				j.learn(field, s[from:to], true)
+				j.learn(field, s[from:to], "", true)
 				replace(from, to, field, s[from:to])
 			}
 		case c == '-':
