@@ -60,6 +60,13 @@ func (s *liveSink) Tick(now int64) {
 
 func (s *liveSink) HoleOpen() bool { return s.hole.Load() }
 
+// segment returns segment i, and when it came.
+func (s *liveSink) segment(i int) (reassembly.Segment, int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.segs[i], s.came[i]
+}
+
 func (s *liveSink) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -327,7 +334,8 @@ func TestWokenFromSleep(t *testing.T) {
 		sent := time.Now()
 		r.packet(t, frame, 1)
 		until(t, "the record came", func() bool { return sink.count() == i+1 })
-		waits = append(waits, time.Duration(sink.came[i]-sent.UnixNano()))
+		_, came := sink.segment(i)
+		waits = append(waits, time.Duration(came-sent.UnixNano()))
 	}
 	slices.Sort(waits)
 	// Without a wake-up it would be more than 80 ms.
@@ -493,7 +501,7 @@ func TestHoleOpen(t *testing.T) {
 		r.packet(t, ack, 1)
 		return sink.count() > 0
 	})
-	if s := sink.segs[0]; len(s.Payload) != 0 || s.Ack != 2000 || s.Flags != reassembly.ACK {
+	if s, _ := sink.segment(0); len(s.Payload) != 0 || s.Ack != 2000 || s.Flags != reassembly.ACK {
 		t.Errorf("segment %+v", s)
 	}
 	sink.hole.Store(false)
