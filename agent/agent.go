@@ -84,6 +84,7 @@ type Agent struct {
 
 	mu       sync.Mutex // of what off and on change
 	offState off.State
+	begun    bool
 	attached bool
 	stopping bool
 
@@ -377,6 +378,7 @@ func (a *Agent) wanted() bool {
 func (a *Agent) attachAsWanted() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.begun = true
 	return a.attachLocked()
 }
 
@@ -422,6 +424,9 @@ func (a *Agent) switchOff(s off.State) {
 		} else {
 			x.replayer.Resume()
 		}
+	}
+	if !a.begun {
+		return // the first attachment is Run's, which reports its error
 	}
 	if err := a.attachLocked(); err != nil {
 		a.log.Error("attach or detach after a switch", "err", err)

@@ -56,14 +56,15 @@ func (o SwitchOptions) change(write func(string, ...string) (off.State, error), 
 	return said + "; the agent has acted on it", nil
 }
 
-// Detach switches everything off and removes every tap of ours, also that of an
-// agent that does not answer.
+// Detach switches everything off, then removes every tap of shadowtap that is
+// still attached on this machine: of an agent that does not answer, and of other
+// instances too.
 func Detach(o SwitchOptions) (string, error) {
 	o.Experiments = nil
 	said, err := Off(o)
 	n, derr := attach.DetachAll()
 	if n > 0 {
-		said += fmt.Sprintf("; %d taps of an agent that did not answer were removed", n)
+		said += fmt.Sprintf("; %d taps that were still attached were removed", n)
 	}
 	return said, errors.Join(derr, ignoreIf(err, derr == nil && said != ""))
 }
