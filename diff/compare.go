@@ -122,7 +122,6 @@ func (c *comparison) room(ignored bool) bool {
 		return true
 	case !c.full:
 		c.full = true
-		c.divergent = true
 		c.diffs = append(c.diffs, Difference{Aspect: c.aspect, Kind: KindNotFullyCompared, Detail: detailCount})
 	}
 	return false

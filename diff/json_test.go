@@ -62,6 +62,7 @@ func TestJSON(t *testing.T) {
 		{"longer and changed", `[1,2]`, `[3,4,5]`, Divergent, d("body changed $[0] 1|3", "body changed $[1] 2|4", "body added $[2] |5")},
 		{"reordered", `{"a":[1,2,3,4]}`, `{"a":[4,3,2,1.0]}`, Divergent, d("body reordered $.a [1,2,3,4]|[4,3,2,1.0]")},
 		{"two swapped", `[0,1,2,9]`, `[0,2,1,9]`, Divergent, d("body reordered $ [0,1,2,9]|[0,2,1,9]")},
+		{"not the same elements", `[[1,2],[3]]`, `[[3],[2,1]]`, Divergent, d("body changed $[0][0] 1|3", "body removed $[0][1] 2|", "body changed $[1][0] 3|2", "body added $[1][1] |1")},
 		{"moved back", `[1,2,3,4]`, `[2,3,4,1]`, Divergent, d("body moved $[0] 1|1 ;to index 3")},
 		{"moved to the front", `[0,1,2,3]`, `[0,{},1,2,3]`, Divergent, d("body added $[1] |{}")},
 		{"moved forward", `[0,1,2,{"x":1}]`, `[0,{"x":1},1,2]`, Divergent, d(`body moved $[3] {"x":1}|{"x":1} ;to index 1`)},
@@ -80,6 +81,8 @@ func TestJSON(t *testing.T) {
 		{"the reference is no JSON", `<html>`, `{}`, Divergent, d("body type_changed $ <html>|{} ;the reference is no JSON at byte 0")},
 		{"neither is JSON", `[1,]`, "\ufeff[1}", Divergent, d("body added byte_order_mark |\ufeff",
 			"body changed [1,]|\ufeff[1} ;no JSON: the reference at byte 3, the candidate at byte 5; the first difference is at byte 0")},
+		{"the reference with a mark is no JSON", "\ufeff[1}", "[1]", Divergent, d("body removed byte_order_mark \ufeff|",
+			"body type_changed $ \ufeff[1}|[1] ;the reference is no JSON at byte 5")},
 		{"two values", `1`, `1 1`, Divergent, d("body type_changed $ 1|1 1 ;the candidate is no JSON at byte 2")},
 		{"cut", `{"a":[1`, `{"a":[1]}`, Divergent, d(`body type_changed $ {"a":[1|{"a":[1]} ;the reference is no JSON at byte 7`)},
 		{"empty", ``, `{}`, Divergent, d("body added |{}")},
@@ -129,6 +132,8 @@ func TestJSONIgnore(t *testing.T) {
 		{"anywhere, index", d("$..[0]"), `[1,[1,1]]`, `[2,[2,2]]`, Divergent, d("~body changed $[0] 1|2", "~body changed $[1][0] 1|2", "body changed $[1][1] 1|2")},
 		{"anywhere, all", d("$.a..*"), `{"a":{"b":1}}`, `{"a":{"b":2}}`, Ignored, d("~body changed $.a.b 1|2")},
 		{"several in one bracket", d("$['a','b',0]"), `{"a":1,"b":1}`, `{"a":2,"b":2}`, Ignored, d("~body changed $.a 1|2", "~body changed $.b 1|2")},
+		{"several in one bracket share no step with others", d("$['a','b'].x", "$.a.y"), `{"a":{"y":1},"b":{"x":1,"y":1}}`, `{"a":{"y":2},"b":{"x":2,"y":2}}`, Divergent,
+			d("~body changed $.a.y 1|2", "~body changed $.b.x 1|2", "body changed $.b.y 1|2")},
 		{"the whole", d("$"), `{"a":1}`, `[]`, Ignored, d(`~body type_changed $ {"a":1}|[]`)},
 		{"two rules that share a beginning", d("$.a.b", "$.a.c"), `{"a":{"b":1,"c":1,"d":1}}`, `{"a":{"b":2,"c":2,"d":2}}`, Divergent,
 			d("~body changed $.a.b 1|2", "~body changed $.a.c 1|2", "body changed $.a.d 1|2")},
@@ -136,6 +141,8 @@ func TestJSONIgnore(t *testing.T) {
 			d(`body removed $[0] {"id":1,"t":1}|`, "~body changed $[1].t 1|2", "~body changed $[2].t 1|2")},
 		{"reordered but for what is ignored", d("$[*].t"), `[{"id":1,"t":1},{"id":2,"t":1}]`, `[{"id":2,"t":2},{"id":1,"t":2}]`, Divergent,
 			d(`body reordered $ [{"id":1,"t":1},{"id":2,"t":1}]|[{"id":2,"t":2},{"id":1,"t":2}]`)},
+		{"presence is ignored in what is known", d("$[*].t"), `[{"id":1,"t":1},{"id":2},{"id":3}]`, `[{"id":2,"t":2},{"id":3}]`, Divergent,
+			d(`body removed $[0] {"id":1,"t":1}|`, "~body added $[1].t |2")},
 		{"all elements ignored, one more", d("$[*]"), `[1]`, `[2,3]`, Ignored, d("~body changed $[0] 1|2", "~body added $[1] |3")},
 		{"a name that stands twice", d("$.a"), `{"a":1,"a":2}`, `{"a":3}`, Ignored, d("~body not_fully_compared $.a 1|3 ;the name stands more than once in its object")},
 		{"invalid JSON is not ignored", d("$"), `{}`, `{`, Divergent, d("body type_changed $ {}|{ ;the candidate is no JSON at byte 1")},
@@ -147,6 +154,67 @@ func TestJSONIgnore(t *testing.T) {
 			expectDiffs(t, r.Compare(get(), ref, cand, Input{}), tt.outcome, tt.want...)
 			checkSymmetric(t, r, ref, cand)
 		})
+	}
+}
+
+// Every byte at every place of a string, for the eight bytes that are looked at
+// at once.
+func TestEveryByteOfAString(t *testing.T) {
+	for at := range 20 {
+		for c := range 256 {
+			for _, tail := range []string{"", "n", `"`, "u00e4"} {
+				b := []byte(`"` + strings.Repeat("a", 20) + tail + `"`)
+				b[1+at] = byte(c)
+				var tk tokens
+				tk.reset(b)
+				k := tk.next()
+				ok := k == tokenString && tk.next() == tokenEnd
+				if want := json.Valid(b); ok != want {
+					t.Fatalf("%q: %v, want %v", b, ok, want)
+				}
+				if ok && (tk.start != 1 || tk.end != len(b)-1 || tk.escaped != bytes.Contains(b, []byte{'\\'})) {
+					t.Fatalf("%q: %d %d %v", b, tk.start, tk.end, tk.escaped)
+				}
+			}
+		}
+	}
+}
+
+// What lies below the depth limit is not in the tree and costs no memory.
+func TestTreeEndsAtTheDepth(t *testing.T) {
+	var tr tree
+	var tk tokens
+	for _, tt := range []struct {
+		text  string
+		depth int
+		nodes int
+	}{
+		{`[1,[2,[3,{"a":4}],5],6]`, 1, 4},
+		{`[1,[2,[3,{"a":4}],5],6]`, 2, 7},
+		{`[1,[2,[3,{"a":4}],5],6]`, 3, 9},
+		{`[1,[2,[3,{"a":4}],5],6]`, 4, 11},
+		{`{"a":{"b":{"c":1}},"d":[]}`, 1, 5},
+	} {
+		if got, at := tr.build(&tk, []byte(tt.text), tt.depth, 100); got != grownWhole || len(tr.nodes) != tt.nodes || tr.nodes[0].size() != tt.nodes {
+			t.Errorf("%s down to %d: %v at %d, %d nodes, the first of size %d; want %d", tt.text, tt.depth, got, at, len(tr.nodes), tr.nodes[0].size(), tt.nodes)
+		}
+	}
+}
+
+// Looking ahead in nested arrays visits each value a few times, not once on
+// each level.
+func TestLookingAheadIsBounded(t *testing.T) {
+	nest := func(last string) string {
+		return strings.Repeat("[", 100) + "[" + strings.Repeat("1,", 1000) + last + "]" + strings.Repeat(","+last+"]", 100)
+	}
+	c := newComparison(compile(t, RuleConfig{}))
+	c.begin(AspectBody)
+	c.jsonBody([]byte(nest("0")), []byte(nest("2")))
+	if nodes := len(c.walker.a.nodes); nodes < 1000 || c.walker.looked > 4*nodes {
+		t.Errorf("%d values were looked at in a tree of %d", c.walker.looked, nodes)
+	}
+	if !c.divergent {
+		t.Error("no difference")
 	}
 }
 
