@@ -291,7 +291,10 @@ func TestSinkThatHangs(t *testing.T) {
 		if s := p.Stats()[0]; s.Results[Stopped] != 11 || s.Results[QueueFull] != 89 {
 			t.Errorf("%+v", s)
 		}
-		if hangs.closed == 0 {
+		hangs.mu.Lock()
+		closed := hangs.closed
+		hangs.mu.Unlock()
+		if closed == 0 {
 			t.Error("the hanging sink was not closed")
 		}
 		// What comes of the hanging write later is not counted again.

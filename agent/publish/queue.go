@@ -173,12 +173,13 @@ func (q *queue) refuse() {
 // and again, because what is queued reaches it only bit by bit.
 func (q *queue) wait(ctx context.Context) error {
 	q.mu.Lock()
-	w := &waiter{left: len(q.flying), done: make(chan struct{})}
+	n := len(q.flying)
+	w := &waiter{left: n, done: make(chan struct{})}
 	for d := range q.flying {
 		d.waiters = append(d.waiters, w)
 	}
 	q.mu.Unlock()
-	if w.left == 0 {
+	if n == 0 {
 		return nil
 	}
 	again := time.NewTicker(20 * time.Millisecond)
