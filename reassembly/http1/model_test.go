@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	cases = flag.Int("model.cases", 3000, "conversations in the model tests")
+	cases = flag.Int("model.cases", 1500, "conversations in the model tests")
 	only  = flag.Uint64("model.seed", 0, "run this seed alone")
 )
 
