@@ -63,7 +63,7 @@ func TestParseTarget(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	heads := make(chan string, 1)
+	heads := make(chan string, 8)
 	srv := answer(t, func(h string) string { heads <- h; return mockOK })
 	to := netip.MustParseAddrPort(srv.Addr().String())
 	near, far := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("198.51.100.7")

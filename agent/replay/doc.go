@@ -23,13 +23,21 @@
 //   - trace ids, Host and credentials as Config says.
 //
 // Over https net/http writes the request: HTTP/1.1 only, fields sorted by name,
-// the body framed anew, an HTTP/1.0 request as HTTP/1.1 with Connection: close.
-// The target is written as received.
+// the body framed anew, an HTTP/1.0 request as HTTP/1.1 with Connection: close,
+// and so is a request that is tried once more. The target is written as
+// received; one that net/http cannot write so is refused.
 //
 // Only origin-form targets and "*" are replayed. A request that must not be
 // replayed (a doubt, another form of target, a head that readers could split
 // in different ways) ends as compared with the word refused, and nothing is
 // sent. Sampling keeps such requests away; this is the second lock.
+//
+// # What it costs
+//
+// A goroutine and a connection for each replay in flight, kept for IdleTimeout.
+// With OwnReplay every connection takes a local port that no other connection
+// from the same address can use, whatever its target; a candidate that closes
+// after each answer therefore limits the rate to the ports that are free.
 //
 // # What it does not do
 //

@@ -133,15 +133,12 @@ func (r *Replayer) overTLS(j job, o *Outcome, deadline time.Time) bool {
 	o.TraceID, o.FreshTraceID = h.trace.captured(), h.trace.fresh()
 	ctx, cancel := context.WithDeadline(j.life, deadline)
 	defer cancel()
-	for try := 0; ; try++ {
-		if !r.roundTrip(ctx, j, o, q) || try > 0 || ctx.Err() != nil {
-			return true
-		}
+	if r.roundTrip(ctx, r.https, j, o, q) && ctx.Err() == nil {
 		r.counts.retried.Add(1)
-		// The other idle connections are no younger.
-		r.https.CloseIdleConnections()
 		o.Error, o.Detail, o.Start, o.LastByte = "", "", 0, 0
+		r.roundTrip(ctx, r.httpsNew, j, o, q)
 	}
+	return true
 }
 
 // request gives the head to net/http, which writes what it finds in the map,
@@ -215,7 +212,7 @@ func (r *Replayer) request(head []byte, h *rewritten, captured *exchange.Request
 
 // roundTrip makes one attempt and says whether it failed on an old connection
 // before the first byte.
-func (r *Replayer) roundTrip(ctx context.Context, j job, o *Outcome, q *http.Request) (again bool) {
+func (r *Replayer) roundTrip(ctx context.Context, over *http.Transport, j job, o *Outcome, q *http.Request) (again bool) {
 	var begun atomic.Bool
 	var got httptrace.GotConnInfo
 	var started time.Time
@@ -243,7 +240,7 @@ func (r *Replayer) roundTrip(ctx context.Context, j job, o *Outcome, q *http.Req
 	if q.GetBody != nil {
 		q.Body, _ = q.GetBody() // never fails
 	}
-	res, err := r.https.RoundTrip(q)
+	res, err := over.RoundTrip(q)
 	if !started.IsZero() {
 		o.Start = started.UnixNano()
 		o.Setup += started.Sub(begin)

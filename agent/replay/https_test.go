@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,6 +135,11 @@ func TestHTTPSConnectionByConfiguration(t *testing.T) {
 	}
 	ev := evil.Addr().String()
 	srv, cfg := secure(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil.url, 302) })
+	// A name, because proxies are never asked for loopback addresses.
+	cfg.URL = "https://example.com:" + strings.TrimPrefix(srv.URL, "https://127.0.0.1:")
+	cfg.Resolve = func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+	}
 	u := start(t, cfg)
 	for _, x := range []*exchange.Exchange{
 		get("/"), get("//" + ev + "/x"), get("/@" + ev + "/"), get("/\\" + ev),
@@ -299,6 +305,39 @@ func TestHTTPSStale(t *testing.T) {
 			}
 		})
 	}
+	t.Run("more than one old connection", func(t *testing.T) {
+		const warm = 3
+		var stale atomic.Bool
+		arrived, goOn := make(chan struct{}, warm), make(chan struct{})
+		_, cfg := serveTLS(t, func(c net.Conn, _ int) {
+			for i := 0; readHead(c) != ""; i++ {
+				if i > 0 && stale.Load() {
+					return
+				}
+				arrived <- struct{}{}
+				<-goOn
+				io.WriteString(c, mockOK)
+			}
+		})
+		u := start(t, cfg)
+		for range warm {
+			u.Submit(get("/"))
+		}
+		for range warm {
+			<-arrived
+		}
+		close(goOn)
+		for range warm {
+			u.next().ok(t, 200, "ok")
+		}
+		stale.Store(true)
+		// With a body net/http does not try again by itself.
+		p := u.one(post("/", "abc"))
+		p.ok(t, 200, "ok")
+		if s := u.Stats(); s.Retried == 0 || p.Reused {
+			t.Errorf("reused %v, %+v", p.Reused, s)
+		}
+	})
 	t.Run("only once", func(t *testing.T) {
 		srv, cfg := serveTLS(t, func(c net.Conn, n int) {
 			for i := 0; readHead(c) != ""; i++ {
@@ -338,6 +377,25 @@ func TestHTTPSBounded(t *testing.T) {
 	own.check(t, 0)
 	if srv.accepted() > 12 {
 		t.Errorf("%d connections for 12 replays", srv.accepted())
+	}
+}
+
+// A dial ends with its replay, though net/http would let it live on.
+func TestHTTPSDialEnds(t *testing.T) {
+	ended := make(chan struct{}, 1)
+	cfg := config("https://nowhere.example")
+	cfg.Timeout = 100 * time.Millisecond
+	cfg.Resolve = func(ctx context.Context, _ string) ([]netip.Addr, error) {
+		<-ctx.Done()
+		ended <- struct{}{}
+		return nil, ctx.Err()
+	}
+	u := start(t, cfg)
+	u.one(get("/")).failed(t, ErrorConnect)
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Error("the dial goes on")
 	}
 }
 

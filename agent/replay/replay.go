@@ -46,7 +46,8 @@ type Config struct {
 	Timeout time.Duration
 	// MaxInFlight bounds the replays under way, and so connections and
 	// goroutines; beyond it exchanges are shed, never queued. Zero means 64.
-	// Memory is at most MaxInFlight x (MaxBody + 64 KiB x 2).
+	// Memory is about MaxInFlight x (2 x MaxBody + 192 KiB) when all answers
+	// are as large as can be.
 	MaxInFlight int
 	// MaxRate is the number of replays per second, with bursts of a tenth of a
 	// second. Zero means unlimited.
@@ -83,11 +84,13 @@ type Replayer struct {
 	target  *target
 	rewrite *rewriter
 	dialer  *dialer
-	https   *http.Transport // nil for http
-	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
-	limiter *rate.Limiter // nil: unlimited
-	counts  connCounts
-	buffers sync.Pool
+	// https keeps connections; httpsNew makes one for each request, for the
+	// second try. Both are nil for http.
+	https, httpsNew *http.Transport
+	breaker         *gobreaker.TwoStepCircuitBreaker[struct{}]
+	limiter         *rate.Limiter // nil: unlimited
+	counts          connCounts
+	buffers         sync.Pool
 
 	breakerOpened atomic.Uint64
 	// changes tells Run to log; a state that passes in between is not logged.
@@ -204,6 +207,8 @@ func New(c Config) (*Replayer, error) {
 		if r.https, err = newTransport(r); err != nil {
 			return nil, fmt.Errorf("tls: %w", err)
 		}
+		r.httpsNew = r.https.Clone()
+		r.httpsNew.DisableKeepAlives = true
 	} else if c.TLS != (TLS{}) {
 		return nil, errors.New("tls: the url is not https")
 	}

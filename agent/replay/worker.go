@@ -186,10 +186,10 @@ func (w *worker) overTCP(j job, o *Outcome, deadline time.Time) bool {
 		if err != nil {
 			return true
 		}
-		again := w.attempt(c, j, o, buf, request, &h, deadline)
-		if !again || try > 0 {
+		if !w.attempt(c, j, o, buf, request, &h, deadline) {
 			return true
 		}
+		// The next one is new, and for a new one attempt never says so.
 		r.counts.retried.Add(1)
 		o.Error, o.Detail, o.Start, o.LastByte = "", "", 0, 0
 	}
