@@ -134,7 +134,7 @@ func TestHTTPSConnectionByConfiguration(t *testing.T) {
 		t.Setenv(e, evil.url)
 	}
 	ev := evil.Addr().String()
-	srv, cfg := secure(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil.url, 302) })
+	srv, cfg := secure(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil.url, http.StatusFound) })
 	// A name, because proxies are never asked for loopback addresses.
 	cfg.URL = "https://example.com:" + strings.TrimPrefix(srv.URL, "https://127.0.0.1:")
 	cfg.Resolve = func(context.Context, string) ([]netip.Addr, error) {
