@@ -332,7 +332,7 @@ func (k *Kafka) resend(ctx context.Context, alone *kgo.Client, r retry) {
 func (k *Kafka) settle(err error, done func(Result)) {
 	result := resultOf(err)
 	k.mu.Lock()
-	if result == Acknowledged || result == Broker || result == Timeout {
+	if result != Stopped && result != TooLarge { // those two say nothing of the way there
 		k.produced = err
 	}
 	first := result != Acknowledged && result != Stopped && !k.told[result]
@@ -411,9 +411,9 @@ func (k *Kafka) Ready() error {
 
 // How often and how long Run asks a broker.
 const (
-	askWhileConnected = 10 * time.Second
+	askWhileConnected = 5 * time.Second
 	askWhileNot       = time.Second
-	askTimeout        = 5 * time.Second
+	askTimeout        = 4 * time.Second
 )
 
 // Run keeps the connection state for Ready and sends refused records again. It

@@ -307,6 +307,36 @@ func TestKafkaSlowBroker(t *testing.T) {
 	}
 }
 
+// A broker that answers everything but what is produced: the sink is not ready
+// once records are dropped for it, and ready again when they are taken.
+func TestKafkaFullIsNotReady(t *testing.T) {
+	c := cluster(t)
+	release := make(chan struct{})
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		c.SleepControl(func() { <-release })
+		return nil, nil, false
+	})
+	k := newKafka(t, c.ListenAddrs(), map[string]string{"queue.buffering.max.messages": "5"})
+	p := newPublisher(t, Config{Sinks: []Sink{k}, PerFingerprint: -1})
+	wait := start(t, t.Context(), p)
+	until(t, "ready", func() bool { return p.Ready() == nil })
+	for _, r := range records(t, 8, redact.Config{}) {
+		p.Publish(r)
+	}
+	until(t, "not ready", func() bool { err := p.Ready(); return err != nil && strings.Contains(err.Error(), "buffered") })
+	close(release)
+	until(t, "ready again", func() bool { return p.Ready() == nil })
+	if err := p.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wait()
+	balanced(t, p, 8)
+	if s := p.Stats()[0]; s.Results[Acknowledged] != 5 || s.Results[QueueFull] != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A broker that never answers: what is in flight at the stop's deadline counts
 // as stopped, and Run returns.
 func TestKafkaHangs(t *testing.T) {

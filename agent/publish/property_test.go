@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -194,6 +195,17 @@ func TestPropertyErrors(t *testing.T) {
 		_, _, err := ReadProperties(c.config, env)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%v %s: error %v, want %q in it", c.config, c.env, err, c.want)
+		}
+	}
+}
+
+// A value that is refused is quoted, a secret's never.
+func TestPropertyErrorsQuoteNoSecret(t *testing.T) {
+	for _, secret := range []bool{false, true} {
+		prop := &property{name: "x", secret: secret, set: func(*settings, string) error { return errors.New("want y") }}
+		_, err := new(Properties).apply(prop, "KAFKA_X", "v4lue")
+		if err == nil || !strings.Contains(err.Error(), "KAFKA_X: ") || !strings.Contains(err.Error(), "want y") || strings.Contains(err.Error(), "v4lue") == secret {
+			t.Errorf("secret %v: %v", secret, err)
 		}
 	}
 }

@@ -249,6 +249,9 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 	}
 	wait()
 	balanced(t, p, 11)
+	if n := p.Stats()[0].Results[Acknowledged]; n != 4 {
+		t.Errorf("%d acknowledged, want 4", n)
+	}
 	// One record alone always fits.
 	p = newPublisher(t, Config{Sinks: []Sink{&fakeSink{name: "a"}}, QueueBytes: 1})
 	p.Publish(rec)

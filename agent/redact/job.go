@@ -58,7 +58,7 @@ func (j *job) learn(field, value, spelled string, weak bool) {
 	if !j.collecting || n < 6 || n > 16<<10 || len(j.known) == maxKnown {
 		return
 	}
-	if weak && n < 12 && (n < 8 || strings.IndexAny(value, "0123456789") < 0) {
+	if weak && n < 12 && (n < 8 || !strings.ContainsAny(value, "0123456789")) {
 		return
 	}
 	switch value {
@@ -104,10 +104,21 @@ func spellings(k knownSecret) []string {
 	v := k.value
 	inJSON := jsonEscape(v)
 	return []string{
-		v, k.spelled, url.QueryEscape(v), url.PathEscape(v), strings.ToLower(url.QueryEscape(v)), inJSON, jsonEscape(inJSON), jsonASCII(v, false),
+		v, k.spelled, url.QueryEscape(v), url.PathEscape(v), lowerEscapes(url.QueryEscape(v)), inJSON, jsonEscape(inJSON), jsonASCII(v, false),
 		jsonASCII(v, true), jsonEscape(jsonASCII(v, true)), html.EscapeString(v),
 		base64.StdEncoding.EncodeToString([]byte(v)), base64.RawURLEncoding.EncodeToString([]byte(v)),
 	}
+}
+
+// lowerEscapes spells the hex digits of %NN in lower case.
+func lowerEscapes(s string) string {
+	b := []byte(s)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			b[i+1], b[i+2] = lower(b[i+1]), lower(b[i+2])
+		}
+	}
+	return string(b)
 }
 
 // jsonASCII is the inside of a JSON string that escapes everything beyond

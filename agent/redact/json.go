@@ -29,7 +29,6 @@ type walker struct {
 	// reached holds for each open frame, after each other, the places reached
 	// in each path of the rules.
 	reached []uint64
-	path    []pathElement // only with paths in the rules
 }
 
 // json redacts a JSON text whose root stands at base.

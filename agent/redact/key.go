@@ -71,7 +71,7 @@ func newTokens(key []byte, id string, deterministic bool) (*tokens, error) {
 	switch {
 	case key == nil && deterministic:
 		id = localID
-		t.ordinal = &ordinals{seen: map[[16]byte]uint64{}}
+		t.ordinal = &ordinals{seen: map[[16]byte]uint64{}, most: maxOrdinals}
 	case key == nil:
 		id = localID
 		key = make([]byte, KeySize)
@@ -159,11 +159,12 @@ const maxOrdinals = 1 << 18
 type ordinals struct {
 	mu   sync.Mutex
 	seen map[[16]byte]uint64
+	most int
 	last uint64
 }
 
-// of gives the same number to the same field and value. Beyond maxOrdinals
-// distinct values a new one gets the next number each time it comes: still the
+// of gives the same number to the same field and value. Beyond the most that
+// are remembered a new one gets the next number each time it comes: still the
 // same for the same input, no longer comparable.
 func (o *ordinals) of(field, value string) uint64 {
 	h := sha256.New()
@@ -180,7 +181,7 @@ func (o *ordinals) of(field, value string) uint64 {
 		return n
 	}
 	o.last++
-	if len(o.seen) < maxOrdinals {
+	if len(o.seen) < o.most {
 		o.seen[k] = o.last
 	}
 	return o.last

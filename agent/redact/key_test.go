@@ -111,17 +111,24 @@ func TestOrdinals(t *testing.T) {
 }
 
 func TestOrdinalsAreBounded(t *testing.T) {
-	o := &ordinals{seen: map[[16]byte]uint64{}}
-	for i := range maxOrdinals + 10 {
+	const most = 100
+	o := &ordinals{seen: map[[16]byte]uint64{}, most: most}
+	for i := range most + 10 {
 		if got := o.of("f", fmt.Sprint(i)); got != uint64(i)+1 {
 			t.Fatalf("value %d has number %d", i, got)
 		}
 	}
-	if len(o.seen) != maxOrdinals {
-		t.Errorf("%d values remembered, want %d", len(o.seen), maxOrdinals)
+	if len(o.seen) != most {
+		t.Errorf("%d values remembered, want %d", len(o.seen), most)
 	}
 	if got := o.of("f", "3"); got != 4 {
 		t.Errorf("a remembered value has number %d, want 4", got)
+	}
+	if got := o.of("f", fmt.Sprint(most+1)); got != most+11 {
+		t.Errorf("a value beyond the bound has number %d, want the next", got)
+	}
+	if r := newRedactor(t, Config{Deterministic: true}); r.tokens.ordinal.most != maxOrdinals {
+		t.Errorf("a Redactor remembers %d", r.tokens.ordinal.most)
 	}
 }
 

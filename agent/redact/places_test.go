@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -189,5 +190,14 @@ func TestPlain(t *testing.T) {
 	text, cut, ok := plain(h("Content-Encoding", "gzip"), &exchange.Body{Bytes: bomb, Size: int64(len(bomb))})
 	if len(text) > maxDecoded || !cut || !ok {
 		t.Errorf("bomb: %d bytes, cut=%v ok=%v", len(text), cut, ok)
+	}
+	// Also while it is decoded.
+	bomb = squeeze(t, "gzip", strings.Repeat("a ", 16<<20))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	plain(h("Content-Encoding", "gzip"), &exchange.Body{Bytes: bomb, Size: int64(len(bomb))})
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 10*maxDecoded {
+		t.Errorf("decoding a bomb of 32 MiB took %d MiB", n>>20)
 	}
 }

@@ -316,6 +316,48 @@ func TestKnownSecrets(t *testing.T) {
 	}
 }
 
+// A known value is found in every common spelling, and also where what stands
+// in it would take it apart.
+func TestKnownSpellings(t *testing.T) {
+	const secret = `p&w<é/"\X y`
+	r := newRedactor(t, Config{})
+	for _, c := range []struct{ name, text string }{
+		{"as it is", secret},
+		{"in a query", "p%26w%3C%C3%A9%2F%22%5CX+y"},
+		{"in a path", "p&w%3C%C3%A9%2F%22%5CX%20y"},
+		{"escaped in lower case", "p%26w%3c%c3%a9%2f%22%5cX+y"},
+		{"as it was spelled", "%70%26w%3C%C3%A9%2F%22%5CX%20y"},
+		{"in JSON", `p&w<é/\"\\X y`},
+		{"in JSON for HTML", `p\u0026w\u003cé/\"\\X y`},
+		{"in JSON for ASCII", `p&w<\u00e9/\"\\X y`},
+		{"in JSON in JSON", `p&w<é/\\\"\\\\X y`},
+		{"in JSON for HTML in JSON", `p\\u0026w\\u003cé/\\\"\\\\X y`},
+		{"in HTML", "p&amp;w&lt;é/&#34;\\X y"},
+		{"in base64", b64(secret)},
+	} {
+		in := newInput()
+		in.Exchange.Request.Target = "/users/42?token=%70%26w%3C%C3%A9%2F%22%5CX%20y"
+		in.Exchange.Request.Header = append(in.Exchange.Request.Header,
+			exchange.Field{Name: "Referer", Value: "/a?b=" + c.text + "#c=" + c.text},
+			exchange.Field{Name: "X-Free", Value: "<" + c.text + ">"})
+		in.Candidate.Detail = "got [" + c.text + "]"
+		d := r.Record(compared(t, in)).Divergence()
+		tok := r.tokens.token("token", secret)
+		if got := d.Candidate.ErrorText; got != "got ["+tok+"]" {
+			t.Errorf("%s: error text %q", c.name, got)
+		}
+		if got := d.Request.Headers["x-free"][0]; got != "<"+tok+">" {
+			t.Errorf("%s: header %q", c.name, got)
+		}
+		if got := d.Request.Headers["referer"][0]; got != "/a?b="+tok+"#c="+tok {
+			t.Errorf("%s: referer %q", c.name, got)
+		}
+		if got := d.Request.URL; got != "/users/42?token="+tok {
+			t.Errorf("%s: url %q", c.name, got)
+		}
+	}
+}
+
 func TestSides(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"$.rows[*].x"}})
 	tok := r.tokens.token
@@ -490,6 +532,11 @@ func TestFitManyDifferences(t *testing.T) {
 	}
 	if len(rec.JSON()) > 32<<10 || d.Omitted == 0 || d.Omitted+len(d.Differences) != 500 {
 		t.Errorf("%d bytes, %d differences and %d omitted", len(rec.JSON()), len(d.Differences), d.Omitted)
+	}
+	for _, f := range rec.Divergence().Differences {
+		if len(f.Reference.Text) != 102 || f.Reference.Truncated {
+			t.Fatalf("fitting changed the record: %+v", f.Reference)
+		}
 	}
 }
 
