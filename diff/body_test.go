@@ -247,7 +247,7 @@ func TestCodingsChangeNothing(t *testing.T) {
 
 // cpuTime is the processor time of the process so far: unlike the clock's it
 // does not grow when others use the machine.
-func cpuTime(t *testing.T) time.Duration {
+func cpuTime(t testing.TB) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

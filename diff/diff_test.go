@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -270,6 +271,40 @@ func TestEqualAllocatesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// Rules are shared by goroutines, and two that were compiled apart say the
+// same: no result depends on memory that was used before, or on chance.
+func TestRulesAreShared(t *testing.T) {
+	pairs := [][2]*exchange.Response{
+		{answer(200, `{"a":[1,2,3,4],"b":{"c":1,"d":2}}`, jsonType, "Date: 1"), answer(200, `{"b":{"d":3,"c":1},"a":[4,3,2,1]}`, jsonType, "Date: 2")},
+		{answer(200, pack(t, "gzip", `{"a":1}`), jsonType, "Content-Encoding: gzip"), answer(200, `{"a":2}`, jsonType)},
+		{answer(200, "x", "Set-Cookie: a=1"), answer(404, "y", "Set-Cookie: b=1")},
+		{answer(200, string(document(20<<10, false)), jsonType), answer(200, string(document(20<<10, true)), jsonType)},
+		{answer(200, `[{"id":1},{"id":2}]`, jsonType), answer(200, `[`, jsonType)},
+	}
+	c := RuleConfig{IgnoreJSON: []string{"$..c"}, IgnoreHeaders: []string{"x-*"}}
+	apart := compile(t, c)
+	var want []string
+	for _, p := range pairs {
+		res := apart.Compare(get(), p[0], p[1], Input{})
+		want = append(want, fmt.Sprint(res.Outcome, brief(res.Differences)))
+	}
+	r := compile(t, c)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				k := (g + i) % len(pairs)
+				res := r.Compare(get(), pairs[k][0], pairs[k][1], Input{})
+				if got := fmt.Sprint(res.Outcome, brief(res.Differences)); got != want[k] {
+					t.Errorf("pair %d: %s, want %s", k, got, want[k])
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // Details hold fixed words and numbers only: nothing of the answers may pass

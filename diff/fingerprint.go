@@ -13,7 +13,16 @@ import (
 // path, joined by one zero byte. Values are no part of it, with two
 // exceptions that stand in the place of the path: for the aspect status the
 // pair of statuses with one space between ("200 404"), and for the aspect
-// candidate the error's word.
+// candidate the error's word. Vectors, for the experiment users and the route
+// /users/{id}:
+//
+//	body       changed  $.items[3].price             f25f3af5a80b1640
+//	status     changed  200 and 404                  daa21098e4c5d4d1
+//	candidate  error    timeout                      70e9c0df700f51ba
+//	header     removed  set-cookie/session/httponly  d54cf9c2832b2ecc
+//
+// For headers the path is the field's name, with * for a cookie's name that
+// IsKeyLike; for all else it is what GeneralisePath makes of it.
 func Fingerprint(experiment, route string, d *Difference) string {
 	var path string
 	switch d.Aspect {
@@ -40,7 +49,8 @@ func Fingerprint(experiment, route string, d *Difference) string {
 // Cause names a whole record: the first 16 hex digits of SHA-256 over the
 // sorted distinct fingerprints, joined by newlines. It is for grouping only.
 // The caller leaves out what is ignored; "" without any. fingerprints is not
-// changed.
+// changed. The first three vectors of Fingerprint have the cause
+// ca23d1314595fb1d.
 func Cause(fingerprints []string) string {
 	if len(fingerprints) == 0 {
 		return ""

@@ -178,7 +178,7 @@ func (c *comparison) field(ref, cand lines) {
 	if ref.len() == 0 {
 		some = cand
 	}
-	name := lower(some.h[some.i[0]].Name)
+	name := c.rules.lowerName(some.h[some.i[0]].Name)
 	class := classNone
 	if c.rules.defaults {
 		class = classOf(name)

@@ -49,6 +49,7 @@ type link struct{ node, next int32 }
 type walker struct {
 	seed       maphash.Seed
 	tokA, tokB tokens
+	kinds      []uint64
 	a, b       tree
 	at         states
 	steps      []step
@@ -91,12 +92,22 @@ func (c *comparison) jsonBody(ref, cand []byte) {
 		c.add(d)
 	}
 	w := &c.walker
-	if w.sameTokens(refJSON, candJSON) {
+	lim := &c.rules.limits
+	// What is the same to the byte is read once, for both.
+	w.tokA.reset(refJSON)
+	w.a.begin(refJSON)
+	w.a.grow(&w.tokA, lim.depth, lim.values, firstDifference(refJSON, candJSON))
+	fork := w.tokA.mark()
+	w.kinds = append(w.kinds[:0], w.tokA.kinds[:(fork.depth+63)/64]...)
+	w.tokB.resume(candJSON, fork, w.kinds)
+	if w.sameTokens() {
 		return
 	}
-	lim := &c.rules.limits
-	gotRef, offRef := w.a.build(&w.tokA, refJSON, lim.depth, lim.values)
-	gotCand, offCand := w.b.build(&w.tokB, candJSON, lim.depth, lim.values)
+	w.b.branch(candJSON, &w.a)
+	w.tokA.resume(refJSON, fork, w.kinds)
+	w.tokB.resume(candJSON, fork, w.kinds)
+	gotRef, offRef := w.a.grow(&w.tokA, lim.depth, lim.values, noLimit)
+	gotCand, offCand := w.b.grow(&w.tokB, lim.depth, lim.values, noLimit)
 	if refBOM {
 		offRef += len(utf8BOM)
 	}
@@ -126,13 +137,19 @@ func (c *comparison) jsonBody(ref, cand []byte) {
 	}
 }
 
-// sameTokens says whether two texts are JSON and have the same tokens in the
-// same order, numbers and strings by value. It is sound for names that stand
-// twice: every reader gets the same from both.
-func (w *walker) sameTokens(a, b []byte) bool {
+// sameTexts is sameTokens for two whole texts.
+func (w *walker) sameTexts(a, b []byte) bool {
+	w.tokA.reset(a)
+	w.tokB.reset(b)
+	return w.sameTokens()
+}
+
+// sameTokens says whether two texts, from where their tokens stand, are JSON
+// and have the same tokens in the same order, numbers and strings by value. It
+// is sound for names that stand twice: every reader gets the same from both.
+func (w *walker) sameTokens() bool {
 	ta, tb := &w.tokA, &w.tokB
-	ta.reset(a)
-	tb.reset(b)
+	a, b := ta.b, tb.b
 	for {
 		k := ta.next()
 		if k != tb.next() {
@@ -190,7 +207,7 @@ func (c *comparison) value(i, j int) {
 			c.addNodes(KindChanged, i, j, "", true)
 		}
 	case ka == nodeDeepArray || ka == nodeDeepObject:
-		if !w.sameTokens(w.a.raw(i), w.b.raw(j)) {
+		if !w.sameTexts(w.a.raw(i), w.b.raw(j)) {
 			c.addNodes(KindNotFullyCompared, i, j, detailDepth, false)
 		}
 	case typ == ValueObject:
@@ -225,7 +242,7 @@ func (w *walker) same(i, j int) bool {
 	case ka == kb && bytes.Equal(w.a.raw(i), w.b.raw(j)):
 		return true
 	case ka == nodeDeepArray || ka == nodeDeepObject:
-		return w.sameTokens(w.a.raw(i), w.b.raw(j))
+		return w.sameTexts(w.a.raw(i), w.b.raw(j))
 	case typ == ValueArray:
 		endA, endB := i+w.a.nodes[i].size(), j+w.b.nodes[j].size()
 		i, j = i+1, j+1

@@ -67,8 +67,9 @@ type Rules struct {
 	defaults bool
 	limits   limits
 	seed     maphash.Seed // for tables only; no result depends on it
-	equal    Result       // what every equal pair without a remark gets
-	work     sync.Pool    // of *comparison
+	names    map[string]string
+	equal    Result    // what every equal pair without a remark gets
+	work     sync.Pool // of *comparison
 }
 
 type limits struct {
@@ -108,6 +109,7 @@ func Compile(c RuleConfig) (*Rules, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	r.names = knownNames()
 	r.work.New = func() any { return newComparison(r) }
 	return r, nil
 }
@@ -186,6 +188,40 @@ func lower(s string) string {
 		}
 	}
 	return s
+}
+
+// knownNames are the field names that differences will mostly have as their
+// path, so that they need not be made each time.
+func knownNames() map[string]string {
+	m := map[string]string{}
+	for _, rule := range defaultList() {
+		for _, n := range rule.names {
+			m[n] = n
+		}
+	}
+	for _, n := range []string{
+		"accept-ranges", "access-control-allow-origin", "allow", "cache-control", "content-disposition", "content-language", "content-security-policy",
+		"link", "pragma", "retry-after", "strict-transport-security", "trailer", "vary", "www-authenticate", "x-content-type-options", "x-frame-options",
+		"x-powered-by", "x-trace-id",
+	} {
+		m[n] = n
+	}
+	return m
+}
+
+// lowerName is the lower case of a field name.
+func (r *Rules) lowerName(name string) string {
+	var b [64]byte
+	if len(name) > len(b) {
+		return lower(name)
+	}
+	for i := range len(name) {
+		b[i] = foldByte(name[i])
+	}
+	if known, ok := r.names[string(b[:len(name)])]; ok {
+		return known
+	}
+	return lower(name)
 }
 
 // defaultClass is what the default list says about a field.

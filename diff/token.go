@@ -58,6 +58,30 @@ func (t *tokens) reset(b []byte) {
 	t.kinds = t.first[:]
 }
 
+// mark is a place between two tokens. The kinds of the brackets that are open
+// there are kept apart, in memory of whoever keeps the mark.
+type mark struct {
+	pos    int
+	depth  int
+	expect expect
+}
+
+func (t *tokens) mark() mark { return mark{t.pos, t.depth, t.expect} }
+
+// back goes back to a mark that is at most one token old.
+func (t *tokens) back(m mark) { t.pos, t.depth, t.expect = m.pos, m.depth, m.expect }
+
+// resume starts at a mark in b, which is the same as the marked text up to
+// there. kinds are those of the brackets that are open there; they are copied.
+func (t *tokens) resume(b []byte, m mark, kinds []uint64) {
+	t.b = b
+	t.back(m)
+	if t.kinds = t.first[:]; len(kinds) > len(t.first) {
+		t.kinds = make([]uint64, len(kinds))
+	}
+	copy(t.kinds, kinds)
+}
+
 func (t *tokens) inObject() bool {
 	d := t.depth - 1
 	return t.kinds[d>>6]>>(d&63)&1 == 1

@@ -49,25 +49,47 @@ type tree struct {
 	hashes []uint64
 }
 
-// grown says what a build came to.
+// grown says what a step of building came to.
 type grown uint8
 
 const (
 	grownWhole grown = iota
+	grownPart        // all tokens that end before the limit
 	grownBad         // no JSON; the offset says where
 	grownFull        // too many values
 )
 
-// build takes text apart: brackets down to depth levels, at most values nodes.
-func (t *tree) build(tk *tokens, text []byte, depth, values int) (grown, int) {
+// noLimit lets grow go on to the end of the text.
+const noLimit = math.MaxInt
+
+// begin starts a tree of text.
+func (t *tree) begin(text []byte) {
 	t.text, t.nodes, t.open, t.hashes = text, t.nodes[:0], t.open[:0], t.hashes[:0]
-	if uint64(len(text)) > maxTreeText {
+}
+
+// branch starts a tree of text with what there is of another, whose text
+// begins alike.
+func (t *tree) branch(text []byte, from *tree) {
+	t.begin(text)
+	t.nodes = append(t.nodes, from.nodes...)
+	t.open = append(t.open, from.open...)
+}
+
+// grow reads tokens into the tree: brackets down to depth levels, at most
+// values nodes. It stops ahead of the first token that does not end before
+// until, and there tk stands too.
+func (t *tree) grow(tk *tokens, depth, values, until int) (grown, int) {
+	if uint64(len(t.text)) > maxTreeText {
 		return grownFull, 0
 	}
 	values = min(values, maxTreeNodes)
-	tk.reset(text)
 	for {
+		m := tk.mark()
 		k := tk.next()
+		if until != noLimit && (tk.pos >= until || k == tokenBad) {
+			tk.back(m)
+			return grownPart, 0
+		}
 		var kind nodeKind
 		switch k {
 		case tokenBad:
@@ -95,7 +117,6 @@ func (t *tree) build(tk *tokens, text []byte, depth, values int) (grown, int) {
 			if tk.depth == depth+1 {
 				kind += nodeDeepArray - nodeArray
 			}
-			t.open = append(t.open, int32(len(t.nodes)))
 		case tokenKey, tokenString:
 			kind = nodeString
 			if tk.escaped {
@@ -114,13 +135,17 @@ func (t *tree) build(tk *tokens, text []byte, depth, values int) (grown, int) {
 			continue
 		}
 		if len(t.nodes) == values {
+			tk.back(m)
 			return grownFull, 0
 		}
 		if len(t.nodes) == cap(t.nodes) {
 			// Doubled, but no larger than the text can fill: a value and what
 			// parts it from the next are two bytes.
-			n := min(max(2*cap(t.nodes), 64), values, len(text)/2+2)
+			n := min(max(2*cap(t.nodes), 64), values, len(t.text)/2+2)
 			t.nodes = append(make([]node, 0, n), t.nodes...)
+		}
+		if kind >= nodeArray {
+			t.open = append(t.open, int32(len(t.nodes)))
 		}
 		t.nodes = append(t.nodes, node{off: uint32(tk.start), end: uint32(tk.end), word: 1<<4 | uint32(kind)})
 	}
