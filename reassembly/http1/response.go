@@ -166,7 +166,7 @@ func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error
 	if minor == 0 {
 		proto = "HTTP/1.0"
 	}
-	p.alive = !f.close && (minor > 0 || f.keep)
+	p.alive = !f.close && (minor > 0 || f.keep) && !(f.te && f.cl)
 	kind, length, ok := responseFraming(p.method, status, minor, &f)
 	if !ok || status == 101 || f.te && minor == 0 {
 		return n, false, fmt.Errorf("framing of the body: %w", ErrResponse)
