@@ -478,8 +478,12 @@ func (k *Kafka) runAgain(ctx context.Context) {
 			return
 		case r := <-k.again:
 			if alone == nil {
-				// The first error would have come from the main client.
-				alone, _ = kgo.NewClient(append(k.options[:len(k.options):len(k.options)], kgo.ProducerLinger(0))...)
+				var err error
+				if alone, err = kgo.NewClient(append(k.options[:len(k.options):len(k.options)], kgo.ProducerLinger(0))...); err != nil {
+					k.againPending.Add(-1)
+					k.settle(err, r.done)
+					continue
+				}
 			}
 			k.resend(ctx, alone, r)
 		}
