@@ -234,5 +234,5 @@ func (j *job) paramSecret(name string) bool {
 
 // keySecret says whether a JSON key is a secret.
 func (j *job) keySecret(key string) bool {
-	return j.r.keys.secret(key, secretName)
+	return j.r.keys.secret(key)
 }

@@ -3,6 +3,7 @@ package redact
 import (
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // headerNames are the header fields whose whole value is a secret.
@@ -145,6 +146,40 @@ func (n *nameRules) secret(name string, byDefault func(string) bool) bool {
 		}
 	}
 	return byDefault(name)
+}
+
+// memo remembers what was decided about names: the same few come again and
+// again. It is bounded; when it is full, new names are decided each time. It is
+// safe for concurrent use.
+type memo struct {
+	decide func(name string) bool
+
+	mu    sync.RWMutex
+	known map[string]bool
+}
+
+const maxMemo = 4096
+
+func newMemo(decide func(string) bool) *memo {
+	return &memo{decide: decide, known: map[string]bool{}}
+}
+
+func (m *memo) secret(name string) bool {
+	m.mu.RLock()
+	secret, ok := m.known[name]
+	m.mu.RUnlock()
+	if ok {
+		return secret
+	}
+	secret = m.decide(name)
+	if len(name) <= maxName {
+		m.mu.Lock()
+		if len(m.known) < maxMemo {
+			m.known[strings.Clone(name)] = secret
+		}
+		m.mu.Unlock()
+	}
+	return secret
 }
 
 // glob matches s against a pattern in which * stands for any run of bytes. It

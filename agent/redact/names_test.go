@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -86,4 +87,29 @@ func matches(pattern, s string) bool {
 		return matches(pattern[1:], s) || s != "" && matches(pattern, s[1:])
 	}
 	return s != "" && s[0] == pattern[0] && matches(pattern[1:], s[1:])
+}
+
+func TestMemo(t *testing.T) {
+	asked := map[string]int{}
+	m := newMemo(func(name string) bool { asked[name]++; return strings.HasPrefix(name, "s") })
+	for range 3 {
+		if !m.secret("secret") || m.secret("open") {
+			t.Fatal("wrong answer")
+		}
+	}
+	if asked["secret"] != 1 || asked["open"] != 1 {
+		t.Errorf("decided more than once: %v", asked)
+	}
+	for i := range 2 * maxMemo {
+		if got := m.secret(fmt.Sprint(i)); got {
+			t.Fatal("wrong answer")
+		}
+	}
+	m.secret(strings.Repeat("s", maxName+1))
+	if len(m.known) != maxMemo {
+		t.Errorf("%d names remembered, want %d", len(m.known), maxMemo)
+	}
+	if !m.secret("s-new") || asked["s-new"] != 1 {
+		t.Error("a new name is not decided when the memo is full")
+	}
 }

@@ -90,7 +90,8 @@ type Redactor struct {
 
 	headers  nameRules
 	params   nameRules
-	keys     nameRules
+	keys     *memo // of JSON
+	words    *memo // names of pairs in free text
 	paths    []jsonPath
 	patterns []*regexp.Regexp
 }
@@ -142,9 +143,12 @@ func New(c Config) (*Redactor, error) {
 		}
 		r.paths = append(r.paths, p)
 	}
-	if r.keys, err = compileNames("json", keys); err != nil {
+	keyRules, err := compileNames("json", keys)
+	if err != nil {
 		return nil, fmt.Errorf("redact: %w", err)
 	}
+	r.keys = newMemo(func(name string) bool { return keyRules.secret(name, secretName) })
+	r.words = newMemo(func(name string) bool { return secretName(name) || secretHeader(strings.ToLower(name)) })
 	for i, s := range c.Patterns {
 		re, err := compilePattern(s)
 		if err != nil {

@@ -64,7 +64,7 @@ func (j *job) scan(s string) string {
 			}
 			i = next - 1
 		case c == '=' || c == ':':
-			if from, to, field, ok := pair(s, done, i); ok && !j.r.tokens.is(s[from:to]) {
+			if from, to, field, ok := pair(s, done, i, j.r.words); ok && !j.r.tokens.is(s[from:to]) {
 				j.learn(field, s[from:to], "", true)
 				replace(from, to, field, s[from:to])
 			}
@@ -426,7 +426,7 @@ func privateKey(s string) int {
 
 // pair finds the value of a name=value or "name": value in free text, whose
 // sign is at i, when the name is a secret one. Only text from lo on is taken.
-func pair(s string, lo, i int) (from, to int, field string, ok bool) {
+func pair(s string, lo, i int, words *memo) (from, to int, field string, ok bool) {
 	// Back over spaces and a closing quote to the name.
 	p := i
 	lo = max(lo, i-maxLook)
@@ -444,7 +444,7 @@ func pair(s string, lo, i int) (from, to int, field string, ok bool) {
 		n--
 	}
 	name := strings.Trim(s[n:p], ".-[]")
-	if name == "" || !secretName(name) && !secretHeader(strings.ToLower(name)) {
+	if name == "" || !words.secret(name) {
 		return 0, 0, "", false
 	}
 	field = strings.ToLower(name)
