@@ -14,7 +14,8 @@
 // # What is compared
 //
 // The status; the header fields, with the exceptions that DefaultIgnore lists;
-// the body; the trailer fields. Bodies are compared as bytes first. When the
+// the body; the trailer fields. The lines of one field are one ordered list of
+// elements (RFC 9110 section 5.3), whether on one line or on several. Bodies are compared as bytes first. When the
 // bytes differ, content codings are taken off (gzip and deflate), and two
 // bodies whose media types are JSON are compared by value: member order and
 // white space do not matter, 1 and 1.0 and 1e0 are one number, numbers of any

@@ -34,7 +34,7 @@ type RuleConfig struct {
 	// MaxValues bounds the values and member names of a JSON body that is
 	// compared by value. Each takes 12 bytes while it is compared, up to 60
 	// in large objects and in arrays whose order differs, so that with the
-	// defaults one comparison takes at most 100 MiB. Zero means 1,048,576.
+	// defaults one comparison of the worst bodies takes about 150 MiB. Zero means 1,048,576.
 	// Negative or above 100,000,000 is an error.
 	MaxValues int
 	// MaxValue bounds Value.Text, in bytes. Zero means 4 KiB. Negative is an
