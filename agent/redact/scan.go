@@ -71,6 +71,10 @@ func (j *job) scan(s string) string {
 		case c == '<':
 			if from, to, field, ok := element(s, i); ok && !j.r.tokens.is(s[from:to]) {
 				j.learn(field, s[from:to], "", true)
+				// The tag's attributes are text like any other.
+				out.WriteString(s[done : i+1])
+				out.WriteString(j.scan(s[i+1 : from]))
+				done = from
 				replace(from, to, field, s[from:to])
 			}
 		case c == '-':

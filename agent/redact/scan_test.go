@@ -64,6 +64,7 @@ func TestScan(t *testing.T) {
 
 		{"element", "<a><Password>x y</Password></a>", "<a><Password>" + tok("password", "x y") + "</Password></a>"},
 		{"element namespaced", `<s:token type="a">q</s:token>`, `<s:token type="a">` + tok("token", "q") + `</s:token>`},
+		{"element with attributes", `<pin for="ada@example.com">1</pin>`, `<pin for="` + tok("email", "ada@example.com") + `">` + tok("pin", "1") + `</pin>`},
 		{"element open", "<b>token</b>", "<b>token</b>"},
 		{"aws", "AKIAIOSFODNN7EXAMPLE", tok("provider_token", "AKIAIOSFODNN7EXAMPLE")},
 		{"github", "ghp_" + strings.Repeat("a", 36), tok("provider_token", "ghp_"+strings.Repeat("a", 36))},
