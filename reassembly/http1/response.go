@@ -80,7 +80,7 @@ func (p *ResponseParser) KeepAlive() bool { return p.alive && p.state == sideEnd
 // use any more.
 func (p *ResponseParser) Feed(b []byte, now int64) (n int, done bool, err error) {
 	if len(b) > 0 && !p.started {
-		p.started, p.first = true, now
+		p.started = true
 	}
 	for n < len(b) {
 		switch p.state {
@@ -128,6 +128,9 @@ func (p *ResponseParser) EOF(now int64) (done bool, err error) {
 }
 
 func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error) {
+	if len(p.buf) == 0 {
+		p.first = now
+	}
 	head, had := b, len(p.buf)
 	if had > 0 {
 		p.buf = append(p.buf, b[:min(len(b), p.cfg.MaxHead+1-had)]...)
@@ -159,7 +162,6 @@ func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error
 		}
 		p.interim = append(p.interim, status)
 		p.buf = p.buf[:0]
-		p.first = now
 		return n, true, nil
 	}
 	proto := "HTTP/1.1"
