@@ -24,6 +24,7 @@ const (
 func (j *job) scan(s string) string {
 	var out strings.Builder
 	done := 0 // s[:done] is in out
+	urls := strings.Contains(s, "://")
 	replace := func(from, to int, field, value string) {
 		out.WriteString(s[done:from])
 		out.WriteString(j.token(field, value))
@@ -46,9 +47,13 @@ func (j *job) scan(s string) string {
 				i += n - 1
 			}
 		case c == '@':
-			if from, to, ok := userinfo(s, done, i); ok {
-				replace(from, to, fieldUserinfo, s[from:to])
-			} else if from, to, ok := email(s, done, i, 1); ok {
+			if urls {
+				if from, to, ok := userinfo(s, done, i); ok {
+					replace(from, to, fieldUserinfo, s[from:to])
+					continue
+				}
+			}
+			if from, to, ok := email(s, done, i, 1); ok {
 				replace(from, to, fieldEmail, s[from:to])
 			}
 		case c == '%':
