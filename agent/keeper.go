@@ -3,7 +3,6 @@ package agent
 import (
 	"github.com/shadowtap/shadowtap/agent/sample"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
-	"github.com/shadowtap/shadowtap/reassembly/http1"
 )
 
 // keeper stands between a shard's parsers and what comes behind them: it asks
@@ -27,8 +26,8 @@ func (k *keeper) Keep(h *exchange.Head) exchange.Decision {
 	return d
 }
 
-// Complete implements http1.Sink.
-func (k *keeper) Complete(c *http1.Complete) {
+// Complete implements exchange.Sink.
+func (k *keeper) Complete(c *exchange.Complete) {
 	if k.sample != nil {
 		k.sample.Completed(c.Decision, c.Doubt, sample.CompletedInfo{Time: c.Start + c.TTFB, TTFB: c.TTFB, Status: c.Status})
 	}

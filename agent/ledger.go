@@ -5,7 +5,7 @@ import (
 	"github.com/shadowtap/shadowtap/agent/sample"
 	"github.com/shadowtap/shadowtap/agent/telemetry"
 	"github.com/shadowtap/shadowtap/diff"
-	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
 // Counts gathers the ledger from the rooms.
@@ -52,7 +52,7 @@ func (c *counts) shards(shards []*shard) {
 		for r, reasons := range h.Exchanges {
 			for why, n := range reasons {
 				if n > 0 {
-					c.result("exchanges", http1.Result(r).String(), n, "reason", http1.Reason(why).String())
+					c.result("exchanges", exchange.Result(r).String(), n, "reason", exchange.Reason(why).String())
 				}
 			}
 		}

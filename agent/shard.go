@@ -25,13 +25,13 @@ type shard struct {
 
 type shardStats struct {
 	asm  reassembly.Stats
-	http http1.Stats
+	http exchange.Stats
 }
 
 // shardConfig says how a shard is made.
 type shardConfig struct {
 	keeper exchange.Keeper
-	sink   http1.Sink
+	sink   exchange.Sink
 	memory int64
 	body   int64
 	// file makes it wait for what stands later in a capture file.

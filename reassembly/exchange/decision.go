@@ -135,9 +135,15 @@ type Head struct {
 	// Time is the tap's time of the first byte, in ns since the Unix epoch.
 	Time           int64
 	Method, Target []byte
-	Fields         []HeadField
+	// Fields are the field lines. HTTP/2's pseudo-header fields are left out,
+	// and :authority stands first, as host.
+	Fields []HeadField
 	// Doubt is what the head alone gives reason to doubt.
 	Doubt Doubt
+	// Stream is the HTTP/2 stream, 0 in HTTP/1.
+	Stream uint32
+	// GRPC says that it opens a gRPC call (content-type application/grpc).
+	GRPC bool
 }
 
 // Get returns the value of the first field of that name, nil without one.

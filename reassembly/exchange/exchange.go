@@ -71,6 +71,8 @@ const (
 	FramingClose
 	// FramingTunnel: a 101 or the 2xx to a CONNECT; HTTP ends with the head.
 	FramingTunnel
+	// FramingH2: DATA frames up to END_STREAM (RFC 9113 section 8.1).
+	FramingH2
 )
 
 // String gives the word that exchange lines use.
@@ -84,6 +86,8 @@ func (f Framing) String() string {
 		return "close"
 	case FramingTunnel:
 		return "tunnel"
+	case FramingH2:
+		return "h2"
 	}
 	return "none"
 }
@@ -109,14 +113,19 @@ type Request struct {
 	Method string
 	// Target is the request target as on the wire (RFC 9112 section 3.2).
 	Target string
-	// Proto is "HTTP/1.1" or "HTTP/1.0".
+	// Proto is "HTTP/2", "HTTP/1.1" or "HTTP/1.0".
 	Proto string
-	// Host is the value of the first Host field, "" without one.
-	Host    string
+	// Host is the value of the first Host field, for HTTP/2 that of :authority
+	// where it is there; "" without one.
+	Host string
+	// Scheme is HTTP/2's :scheme, "" in HTTP/1.
+	Scheme string
+	// Header is without HTTP/2's pseudo-header fields.
 	Header  Header
 	Trailer Header
 	// Head is the head as captured, from the request line up to and
-	// including the empty line. Nil when the exchange is only listed.
+	// including the empty line. Nil when the exchange is only listed, and in
+	// HTTP/2.
 	Head []byte
 	// Wire is the body as captured, transfer framing included. For bodies
 	// that are not chunked it is the same slice as Body.Bytes.
@@ -165,4 +174,43 @@ type Exchange struct {
 	Decision Decision
 	// Doubt says why the request must not be replayed, DoubtNone when it may.
 	Doubt Doubt
+	// Stream is the HTTP/2 stream, 0 in HTTP/1. It stands in the ID in place
+	// of Offset. Stream 1 of a connection that was upgraded is the HTTP/1
+	// request that asked for it.
+	Stream uint32
+	// Pushed says that the server promised the request (RFC 9113 section 8.4).
+	Pushed bool
+	// GRPC is set for gRPC calls.
+	GRPC *GRPC
 }
+
+// GRPC is what the messages of a gRPC call tell.
+type GRPC struct {
+	// Kind of the call, as far as its messages show it.
+	Kind GRPCKind
+	// Status is grpc-status as on the wire, "" without one; Message is
+	// grpc-message, percent-decoded.
+	Status, Message string
+	// Requests and Responses are how many messages each side sent.
+	Requests, Responses uint32
+}
+
+// GRPCKind is one of the four kinds of calls. A stream of exactly one message
+// looks like a unary call on the wire, and is taken for one.
+type GRPCKind uint8
+
+const (
+	GRPCUnary GRPCKind = iota
+	// GRPCServerStream: one request, several answers or none.
+	GRPCServerStream
+	// GRPCClientStream: several requests, one answer.
+	GRPCClientStream
+	// GRPCBidi: several of both, or answers before the requests were over.
+	GRPCBidi
+	NumGRPCKinds
+)
+
+var grpcKindWords = [NumGRPCKinds]string{"unary", "server_stream", "client_stream", "bidi"}
+
+// String gives the word for labels and records.
+func (k GRPCKind) String() string { return grpcKindWords[k] }

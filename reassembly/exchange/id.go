@@ -14,7 +14,7 @@ type ID string
 
 // NewID is the first 16 hex digits of SHA-256 over domain, client, server, the
 // client's initial sequence number as 8 hex digits and the stream offset of
-// the request in decimal, joined by one zero byte. IPv6 addresses stand in
+// the request (HTTP/2: the stream) in decimal, joined by one zero byte. IPv6 addresses stand in
 // brackets, IPv4-mapped ones are written as IPv4.
 func NewID(f Flow, isn uint32, offset uint64) ID {
 	return ID(hashFields(f.Domain, endpoint(f.Client), endpoint(f.Server), fmt.Sprintf("%08x", isn), strconv.FormatUint(offset, 10)))

@@ -20,7 +20,7 @@ type counter struct {
 }
 
 func (c *counter) Keep(*exchange.Head) exchange.Decision { return exchange.Decision{Want: c.want} }
-func (c *counter) Complete(*http1.Complete)              { c.n++ }
+func (c *counter) Complete(*exchange.Complete)           { c.n++ }
 
 // talk is one exchange's segments on a connection, as a sender with GSO cuts
 // them, and moves on with each round.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
-	"github.com/shadowtap/shadowtap/reassembly/http1"
 )
 
 // dialog makes segments of messages: ">" from the client, "<" from the server.
@@ -44,12 +43,12 @@ const (
 )
 
 // ends gives what the counters say, "complete" aside: "gap", "unparsable tls".
-func ends(st *http1.Stats) string {
+func ends(st *exchange.Stats) string {
 	var out []string
 	for r, reasons := range st.Exchanges {
 		for why, n := range reasons {
-			if r != int(http1.ResultComplete) && n > 0 {
-				out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s", http1.Result(r), http1.Reason(why))))
+			if r != int(exchange.ResultComplete) && n > 0 {
+				out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s", exchange.Result(r), exchange.Reason(why))))
 			}
 		}
 	}
@@ -201,7 +200,7 @@ func TestLimitsOfBodies(t *testing.T) {
 // More pipelined requests than are followed end the connection, counted.
 func TestPipelineIsBounded(t *testing.T) {
 	res := run(t, dialog(">"+strings.Repeat(get[1:], 1500), ok2), true, exchange.WantFrame)
-	if st := res.http; st.Exchanges[http1.ResultUnparsable][http1.ReasonPipeline] != 1 {
+	if st := res.http; st.Exchanges[exchange.ResultUnparsable][exchange.ReasonPipeline] != 1 {
 		t.Errorf("%s", ends(&st))
 	}
 }

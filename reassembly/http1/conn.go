@@ -135,36 +135,36 @@ func (c *conn) Close(why reassembly.Close) {
 	if c.proven != nil {
 		c.confirm(true)
 	}
-	result, reason := ResultNoResponse, ReasonNone
+	result, reason := exchange.ResultNoResponse, exchange.ReasonNone
 	switch why {
 	case reassembly.CloseStopped:
-		result = ResultStopped
+		result = exchange.ResultStopped
 	case reassembly.CloseEvicted:
-		result = ResultEvicted
+		result = exchange.ResultEvicted
 	}
 	if c.answering || c.answer != nil {
-		reason = ReasonCut
+		reason = exchange.ReasonCut
 	}
 	for r := c.first; r != nil; {
 		next := r.next
 		why := reason
 		if !r.done {
-			why = ReasonCut
+			why = exchange.ReasonCut
 		}
-		if result != ResultNoResponse {
-			why = ReasonNone
+		if result != exchange.ResultNoResponse {
+			why = exchange.ReasonNone
 		}
 		switch {
 		case r.fail != 0:
 			p.count(r.fail, r.failWhy)
-		case r.tentative && result == ResultNoResponse:
-			p.count(ResultGap, ReasonUnproven)
-		case (r.spoiled || c.respLost && r == c.answer) && result == ResultNoResponse:
-			p.count(ResultGap, ReasonNone)
+		case r.tentative && result == exchange.ResultNoResponse:
+			p.count(exchange.ResultGap, exchange.ReasonUnproven)
+		case (r.spoiled || c.respLost && r == c.answer) && result == exchange.ResultNoResponse:
+			p.count(exchange.ResultGap, exchange.ReasonNone)
 		default:
 			p.count(result, why)
 		}
-		reason = ReasonNone
+		reason = exchange.ReasonNone
 		p.freePending(r)
 		r = next
 	}
@@ -201,7 +201,7 @@ func (c *conn) grow(s *side, b []byte) bool {
 }
 
 // drop removes the first request with the given result.
-func (c *conn) dropFirst(r Result, why Reason) {
+func (c *conn) dropFirst(r exchange.Result, why exchange.Reason) {
 	x := c.first
 	if x.fail != 0 {
 		r, why = x.fail, x.failWhy
@@ -227,11 +227,11 @@ func (c *conn) unlinkFirst() {
 }
 
 // unparsable ends the use of the connection and counts it once.
-func (c *conn) unparsable(why Reason) {
+func (c *conn) unparsable(why exchange.Reason) {
 	if !c.counted {
 		c.counted = true
 		c.p.start()
-		c.p.count(ResultUnparsable, why)
+		c.p.count(exchange.ResultUnparsable, why)
 	}
 	c.kill()
 }
@@ -302,7 +302,7 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 			}
 			switch {
 			case !ok:
-				c.failRequest(ResultUnparsable, ReasonSyntax)
+				c.failRequest(exchange.ResultUnparsable, exchange.ReasonSyntax)
 			case done:
 				r.end, r.done = off, true
 				if s.body.doubt && r.doubt == 0 {
@@ -378,7 +378,7 @@ func (c *conn) abandon() {
 	c.release(&c.req)
 	if c.cur != nil {
 		c.cur.done = true
-		c.cur.fail, c.cur.failWhy = ResultGap, ReasonUnproven
+		c.cur.fail, c.cur.failWhy = exchange.ResultGap, exchange.ReasonUnproven
 		c.cur = nil
 	}
 }
@@ -390,9 +390,9 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 		if c.requests == 0 && c.clientSync {
 			switch {
 			case b[0] == 0x16 && (len(b) < 2 || b[1] == 3):
-				c.unparsable(ReasonTLS)
+				c.unparsable(exchange.ReasonTLS)
 			default:
-				c.unparsable(ReasonProtocol)
+				c.unparsable(exchange.ReasonProtocol)
 			}
 			return false
 		}
@@ -401,7 +401,7 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 	}
 	if c.n >= maxOutstanding {
 		c.p.start()
-		c.p.count(ResultUnparsable, ReasonPipeline)
+		c.p.count(exchange.ResultUnparsable, exchange.ReasonPipeline)
 		c.kill()
 		return false
 	}
@@ -456,16 +456,16 @@ func (c *conn) confirm(yes bool) {
 	switch {
 	case yes && r != nil:
 		c.unconfirmed = false
-		c.p.count(ResultComplete, ReasonNone)
+		c.p.count(exchange.ResultComplete, exchange.ReasonNone)
 		c.p.emit(c, r)
 	case !yes:
 		for x := c.first; x != nil; x = x.next {
 			if x.fail == 0 {
-				x.fail, x.failWhy = ResultGap, ReasonUnproven
+				x.fail, x.failWhy = exchange.ResultGap, exchange.ReasonUnproven
 			}
 		}
 		if r != nil {
-			c.p.count(ResultGap, ReasonUnproven)
+			c.p.count(exchange.ResultGap, exchange.ReasonUnproven)
 		}
 		c.pipelined = c.pipelined || c.serverSync && c.first != nil
 		c.serverSync = false
@@ -482,7 +482,7 @@ func (c *conn) requestHead(b []byte, off uint64) (n int, whole bool) {
 	had := len(s.buf)
 	if had > 0 {
 		if !c.grow(s, b[:min(len(b), MaxHead+1-had)]) {
-			c.failRequest(ResultEvicted, ReasonNone)
+			c.failRequest(exchange.ResultEvicted, exchange.ReasonNone)
 			return len(b), false
 		}
 		head = s.buf
@@ -490,16 +490,16 @@ func (c *conn) requestHead(b []byte, off uint64) (n int, whole bool) {
 	end := headEnd(head, had)
 	if end < 0 || end > MaxHead {
 		if len(head) > MaxHead {
-			c.failRequest(ResultTooLarge, ReasonHead)
+			c.failRequest(exchange.ResultTooLarge, exchange.ReasonHead)
 			return len(b), false
 		}
 		if had == 0 {
 			if may, _ := maybeRequest(b); !may {
-				c.failRequest(ResultUnparsable, ReasonSyntax)
+				c.failRequest(exchange.ResultUnparsable, exchange.ReasonSyntax)
 				return 0, false
 			}
 			if !c.grow(s, b) {
-				c.failRequest(ResultEvicted, ReasonNone)
+				c.failRequest(exchange.ResultEvicted, exchange.ReasonNone)
 			}
 		}
 		return len(b), false
@@ -523,18 +523,18 @@ func (c *conn) parseRequest(head []byte, end uint64) {
 				c.last = x
 			}
 			p.freePending(r)
-			p.count(ResultUnparsable, ReasonHTTP2)
+			p.count(exchange.ResultUnparsable, exchange.ReasonHTTP2)
 			c.counted = true
 			c.kill()
 			return
 		}
-		c.failRequest(ResultUnparsable, ReasonSyntax)
+		c.failRequest(exchange.ResultUnparsable, exchange.ReasonSyntax)
 		return
 	}
 	var f framingFields
 	p.fields = p.fields[:0]
 	if !scanFields(rest, &f, &p.fields) {
-		c.failRequest(ResultTooLarge, ReasonHead)
+		c.failRequest(exchange.ResultTooLarge, exchange.ReasonHead)
 		return
 	}
 	r.headEnd, r.headDone = end, true
@@ -553,7 +553,7 @@ func (c *conn) parseRequest(head []byte, end uint64) {
 		c.keepRequest(method, target, head, kind, f.host)
 	}
 	if !ok {
-		c.failRequest(ResultUnparsable, ReasonFraming)
+		c.failRequest(exchange.ResultUnparsable, exchange.ReasonFraming)
 		return
 	}
 	if c.answer == r && r.method != methodOther {
@@ -688,7 +688,7 @@ func (c *conn) finishRequest() {
 	}
 	if k := r.reqKeep; k != nil {
 		if k.over {
-			r.fail, r.failWhy = ResultTooLarge, ReasonBody
+			r.fail, r.failWhy = exchange.ResultTooLarge, exchange.ReasonBody
 		}
 		if r.req != nil && r.req.Head != nil {
 			if k.keepWire && !k.keep {
@@ -711,7 +711,7 @@ func (c *conn) finishRequest() {
 }
 
 // failRequest gives up the request at hand and the place in the stream.
-func (c *conn) failRequest(res Result, why Reason) {
+func (c *conn) failRequest(res exchange.Result, why exchange.Reason) {
 	r := c.cur
 	if r != nil {
 		r.fail, r.failWhy = res, why
@@ -768,9 +768,9 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 			}
 			return
 		}
-		c.failRequest(ResultGap, ReasonNone)
+		c.failRequest(exchange.ResultGap, exchange.ReasonNone)
 	case sideHead:
-		c.failRequest(ResultGap, ReasonNone)
+		c.failRequest(exchange.ResultGap, exchange.ReasonNone)
 	case sideIdle:
 		c.loseClient()
 	}
@@ -804,7 +804,7 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 			}
 			if may, _ := maybeResponse(b); !may {
 				if c.serverSync && c.requests == 0 && c.first == nil && off == 0 {
-					c.unparsable(ReasonProtocol)
+					c.unparsable(exchange.ReasonProtocol)
 				} else {
 					c.loseServer()
 				}
@@ -833,7 +833,7 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 			c.respLast = at.Time
 			switch {
 			case !ok:
-				c.failAnswer(ResultUnparsable, ReasonSyntax)
+				c.failAnswer(exchange.ResultUnparsable, exchange.ReasonSyntax)
 			case done:
 				c.endAnswer(off, at.Time)
 			}
@@ -901,7 +901,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 		return nil, false
 	}
 	for c.first != r {
-		c.dropFirst(ResultGap, ReasonNone)
+		c.dropFirst(exchange.ResultGap, exchange.ReasonNone)
 	}
 	if !c.serverSync || r.tentative {
 		c.p.st.Resyncs++
@@ -916,7 +916,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 			c.pipelined = true
 			for x := r; x != nil; x = x.next {
 				if x.fail == 0 {
-					x.fail, x.failWhy = ResultGap, ReasonUnproven
+					x.fail, x.failWhy = exchange.ResultGap, exchange.ReasonUnproven
 				}
 			}
 		}
@@ -931,7 +931,7 @@ func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
 	had := len(s.buf)
 	if had > 0 {
 		if !c.grow(s, b[:min(len(b), MaxHead+1-had)]) {
-			c.failAnswer(ResultEvicted, ReasonNone)
+			c.failAnswer(exchange.ResultEvicted, exchange.ReasonNone)
 			return len(b)
 		}
 		head = s.buf
@@ -941,11 +941,11 @@ func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
 		may, _ := maybeResponse(head)
 		switch {
 		case !may:
-			c.failAnswer(ResultUnparsable, ReasonSyntax)
+			c.failAnswer(exchange.ResultUnparsable, exchange.ReasonSyntax)
 		case len(head) > MaxHead:
-			c.failAnswer(ResultTooLarge, ReasonHead)
+			c.failAnswer(exchange.ResultTooLarge, exchange.ReasonHead)
 		case had == 0 && !c.grow(s, b):
-			c.failAnswer(ResultEvicted, ReasonNone)
+			c.failAnswer(exchange.ResultEvicted, exchange.ReasonNone)
 		}
 		return len(b)
 	}
@@ -961,7 +961,7 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 	status, reason, minor, ok := statusLine(l)
 	var f framingFields
 	if !ok || !scanFields(rest, &f, nil) {
-		c.failAnswer(ResultUnparsable, ReasonSyntax)
+		c.failAnswer(exchange.ResultUnparsable, exchange.ReasonSyntax)
 		return
 	}
 	if !c.answering {
@@ -972,11 +972,11 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 			switch {
 			case c.respOrphan:
 				p.st.Orphans++
-				p.count(ResultNoRequest, ReasonNone)
+				p.count(exchange.ResultNoRequest, exchange.ReasonNone)
 			case c.serverSync:
-				p.count(ResultGap, ReasonNone)
+				p.count(exchange.ResultGap, exchange.ReasonNone)
 			default:
-				p.count(ResultNoRequest, ReasonLate)
+				p.count(exchange.ResultNoRequest, exchange.ReasonLate)
 			}
 		}
 	}
@@ -1011,7 +1011,7 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil
 	if r != nil && r.expect && !r.bodySeen && !r.done {
 		// Whether the body still comes is the client's to decide.
-		r.fail, r.failWhy, r.done = ResultUnparsable, ReasonRefused, true
+		r.fail, r.failWhy, r.done = exchange.ResultUnparsable, exchange.ReasonRefused, true
 		c.cur = nil
 		c.req.state = sideDead
 		c.release(&c.req)
@@ -1029,14 +1029,14 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 	}
 	kind, length, ok := responseFraming(method, status, minor, &f)
 	if !ok {
-		c.failAnswer(ResultUnparsable, ReasonFraming)
+		c.failAnswer(exchange.ResultUnparsable, exchange.ReasonFraming)
 		return
 	}
 	if kind >= exchange.FramingTunnel {
 		kind = exchange.FramingClose
 	}
 	if r != nil && (f.te && minor == 0 || f.te && f.chunked && !f.teExact) && r.fail == 0 {
-		r.fail, r.failWhy = ResultUnparsable, ReasonFraming
+		r.fail, r.failWhy = exchange.ResultUnparsable, exchange.ReasonFraming
 	}
 	if r != nil && r.decision.Want > exchange.WantFrame && r.req != nil {
 		c.keepResponse(r, status, reason, minor, head, kind)
@@ -1103,7 +1103,7 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 		eachToken(f.upgrade, func(t []byte) { h2 = h2 || exchange.EqualFoldToken(t, "h2c") })
 	}
 	if h2 {
-		r.fail, r.failWhy = ResultUnparsable, ReasonHTTP2
+		r.fail, r.failWhy = exchange.ResultUnparsable, exchange.ReasonHTTP2
 		c.counted = true
 	}
 	if !r.done {
@@ -1177,19 +1177,19 @@ func (c *conn) endAnswer(end uint64, now int64) {
 func (c *conn) settle(r *pending) {
 	p := c.p
 	for c.first != nil && c.first != r {
-		c.dropFirst(ResultGap, ReasonNone)
+		c.dropFirst(exchange.ResultGap, exchange.ReasonNone)
 	}
 	switch {
 	case r.fail != 0:
 		p.count(r.fail, r.failWhy)
 	case r.spoiled || r.tentative:
-		p.count(ResultGap, ReasonNone)
+		p.count(exchange.ResultGap, exchange.ReasonNone)
 	case c.unconfirmed:
 		c.unlinkFirst()
 		c.proven = r
 		return
 	default:
-		p.count(ResultComplete, ReasonNone)
+		p.count(exchange.ResultComplete, exchange.ReasonNone)
 		p.emit(c, r)
 	}
 	c.unlinkFirst()
@@ -1203,7 +1203,7 @@ func (c *conn) dropAnswer() {
 }
 
 // failAnswer gives up the answer at hand and the place in the stream.
-func (c *conn) failAnswer(res Result, why Reason) {
+func (c *conn) failAnswer(res exchange.Result, why exchange.Reason) {
 	c.release(&c.resp)
 	r := c.answer
 	if r == nil && c.serverSync {
@@ -1244,9 +1244,9 @@ func (c *conn) serverGap(n uint64, at *reassembly.At) {
 			}
 			return
 		}
-		c.failAnswer(ResultGap, ReasonNone)
+		c.failAnswer(exchange.ResultGap, exchange.ReasonNone)
 	case sideHead:
-		c.failAnswer(ResultGap, ReasonNone)
+		c.failAnswer(exchange.ResultGap, exchange.ReasonNone)
 	case sideIdle:
 		c.loseServer()
 	}

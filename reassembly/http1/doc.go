@@ -1,6 +1,6 @@
 // Package http1 turns the ordered bytes of a connection into HTTP/1.0 and
 // HTTP/1.1 exchanges (RFC 9112). Input: the calls of reassembly.Handler.
-// Output: the calls of Sink, one for each complete exchange.
+// Output: the calls of exchange.Sink, one for each complete exchange.
 //
 // An exchange is complete, and then byte-exact and paired by proof, or it is
 // counted under its reason and dropped.

@@ -319,7 +319,7 @@ type collector struct {
 }
 
 func (c *collector) Keep(h *exchange.Head) exchange.Decision { return exchange.Decision{Want: c.want} }
-func (c *collector) Complete(x *http1.Complete) {
+func (c *collector) Complete(x *exchange.Complete) {
 	c.n++
 	if x.Exchange != nil {
 		c.got = append(c.got, x.Exchange)
@@ -328,7 +328,7 @@ func (c *collector) Complete(x *http1.Complete) {
 
 type result struct {
 	got  []want
-	http http1.Stats
+	http exchange.Stats
 	asm  reassembly.Stats
 	keep *collector
 }

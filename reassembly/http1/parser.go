@@ -7,35 +7,12 @@ import (
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
-// Sink gets what was found. Calls come from the shard's goroutine.
-type Sink interface {
-	// Complete is called for each complete exchange. c is lent; c.Exchange is
-	// frozen and may be kept.
-	Complete(c *Complete)
-}
-
-// Complete is one complete exchange.
-type Complete struct {
-	// Decision is what Keep answered; the sink may write to it.
-	Decision *exchange.Decision
-	// Doubt is why the request must not be replayed; it may be found after
-	// the head.
-	Doubt exchange.Doubt
-	// Status is the final status.
-	Status int
-	// Start is the time of the request's first byte; TTFB the time from its
-	// last byte to the first of the answer (at least 0), in nanoseconds.
-	Start, TTFB int64
-	// Exchange is set when Decision.Want is more than WantFrame.
-	Exchange *exchange.Exchange
-}
-
 // Config of a Parser.
 type Config struct {
 	// Keeper decides what is kept. Required.
 	Keeper exchange.Keeper
 	// Sink gets the exchanges. Required.
-	Sink Sink
+	Sink exchange.Sink
 	// MaxBody bounds a kept body, in bytes. Zero means 1 MiB.
 	MaxBody int64
 	// Budget is that of the assembler. Required.
@@ -48,11 +25,11 @@ type Config struct {
 // use.
 type Parser struct {
 	cfg     Config
-	st      Stats
+	st      exchange.Stats
 	fields  []exchange.HeadField
 	head    exchange.Head
 	flow    exchange.Flow
-	out     Complete
+	out     exchange.Complete
 	pending *pending // free list
 	conns   *conn    // free list
 }
@@ -75,86 +52,8 @@ func New(cfg Config) (*Parser, error) {
 	return &Parser{cfg: cfg}, nil
 }
 
-// Result is the ledger's result of an exchange.
-type Result uint8
-
-const (
-	ResultComplete Result = iota
-	ResultNoRequest
-	ResultNoResponse
-	ResultGap
-	ResultTooLarge
-	ResultUnparsable
-	ResultEvicted
-	ResultStopped
-	NumResults
-)
-
-var resultWords = [NumResults]string{"complete", "no_request", "no_response", "gap", "too_large", "unparsable", "evicted", "stopped"}
-
-// String gives the ledger's result label.
-func (r Result) String() string { return resultWords[r] }
-
-// Reason is the ledger's reason of an exchange that is not complete.
-type Reason uint8
-
-const (
-	ReasonNone Reason = iota
-	// ReasonCut: the connection ended in the middle of it.
-	ReasonCut
-	// ReasonLate: its beginning was before the connection was joined.
-	ReasonLate
-	// ReasonTLS, ReasonHTTP2, ReasonProtocol: the connection speaks something
-	// else.
-	ReasonTLS
-	ReasonHTTP2
-	ReasonProtocol
-	// ReasonDirection: nobody knows which side is the server.
-	ReasonDirection
-	// ReasonFraming: the head says no length that all readers agree on.
-	ReasonFraming
-	// ReasonSyntax: a head or a chunk that is none.
-	ReasonSyntax
-	// ReasonRefused: answered finally before a body that waited for a 100.
-	ReasonRefused
-	// ReasonUnproven: what looked like a request could not be proven to be one.
-	ReasonUnproven
-	// ReasonHead: the head is over MaxHead.
-	ReasonHead
-	// ReasonBody: the body of a kept request is over MaxBody.
-	ReasonBody
-	// ReasonPipeline: more requests wait for an answer than are followed.
-	ReasonPipeline
-	NumReasons
-)
-
-var reasonWords = [NumReasons]string{"", "cut", "late", "tls", "http2", "protocol", "direction", "framing", "syntax", "refused", "unproven", "head", "body", "pipeline"}
-
-// String gives the ledger's reason label.
-func (r Reason) String() string { return reasonWords[r] }
-
-// Stats are a parser's counters. Started = the sum of Exchanges + InFlight;
-// delivered bytes = Parsed + Upgraded + AfterGap + Unparsable + Evicted + Held.
-type Stats struct {
-	Started   uint64
-	Exchanges [NumResults][NumReasons]uint64
-	// InFlight is a gauge.
-	InFlight                                        uint64
-	Parsed, Upgraded, AfterGap, Unparsable, Evicted uint64
-	// Held is a gauge: bytes behind a CONNECT whose answer is not known yet.
-	Held uint64
-	// Orphans counts answers that were sent before any request that they
-	// could belong to.
-	Orphans uint64
-	// Resyncs counts directions that were found again after a hole.
-	Resyncs uint64
-}
-
-// Complete is the number of complete exchanges.
-func (s *Stats) Complete() uint64 { return s.Exchanges[ResultComplete][0] }
-
 // Stats gives the counters. Call it from the shard's goroutine.
-func (p *Parser) Stats() Stats { return p.st }
+func (p *Parser) Stats() exchange.Stats { return p.st }
 
 // Guess implements reassembly.Factory.
 func (p *Parser) Guess(b []byte) reassembly.Side {
@@ -173,7 +72,7 @@ func (p *Parser) Blind(n int) { p.st.Unparsable += uint64(n) }
 // BlindEnd implements reassembly.Factory.
 func (p *Parser) BlindEnd() {
 	p.st.Started++
-	p.st.Exchanges[ResultUnparsable][ReasonDirection]++
+	p.st.Exchanges[exchange.ResultUnparsable][exchange.ReasonDirection]++
 }
 
 // Open implements reassembly.Factory.
@@ -190,7 +89,7 @@ func (p *Parser) Open(c *reassembly.Conn) reassembly.Handler {
 }
 
 // count ends one exchange.
-func (p *Parser) count(r Result, why Reason) {
+func (p *Parser) count(r exchange.Result, why exchange.Reason) {
 	p.st.Exchanges[r][why]++
 	p.st.InFlight--
 }
@@ -220,8 +119,8 @@ type pending struct {
 	method     methodKind
 	minor      byte
 	doubt      exchange.Doubt
-	fail       Result
-	failWhy    Reason
+	fail       exchange.Result
+	failWhy    exchange.Reason
 	first      int64 // times
 	last       int64
 	status     int
@@ -266,7 +165,7 @@ func (p *Parser) freePending(r *pending) {
 // emit hands a complete exchange to the sink.
 func (p *Parser) emit(c *conn, r *pending) {
 	out := &p.out
-	*out = Complete{Decision: &r.decision, Doubt: r.doubt, Status: r.status, Start: r.first, TTFB: max(r.rFirst-r.last, 0)}
+	*out = exchange.Complete{Decision: &r.decision, Doubt: r.doubt, Status: r.status, Start: r.first, TTFB: max(r.rFirst-r.last, 0)}
 	if out.Doubt == exchange.DoubtNone {
 		out.Doubt = r.rDoubt
 	}

@@ -1,0 +1,98 @@
+package exchange
+
+// Result is the ledger's result of an exchange.
+type Result uint8
+
+const (
+	ResultComplete Result = iota
+	ResultNoRequest
+	ResultNoResponse
+	ResultGap
+	ResultTooLarge
+	ResultUnparsable
+	ResultEvicted
+	ResultStopped
+	NumResults
+)
+
+var resultWords = [NumResults]string{"complete", "no_request", "no_response", "gap", "too_large", "unparsable", "evicted", "stopped"}
+
+// String gives the ledger's result label.
+func (r Result) String() string { return resultWords[r] }
+
+// Reason is the ledger's reason of an exchange that is not complete.
+type Reason uint8
+
+const (
+	ReasonNone Reason = iota
+	// ReasonCut: the connection ended in the middle of it.
+	ReasonCut
+	// ReasonLate: its beginning was before the connection was joined.
+	ReasonLate
+	// ReasonTLS, ReasonHTTP2, ReasonProtocol: the connection speaks something
+	// else.
+	ReasonTLS
+	ReasonHTTP2
+	ReasonProtocol
+	// ReasonDirection: nobody knows which side is the server.
+	ReasonDirection
+	// ReasonFraming: the head says no length that all readers agree on.
+	ReasonFraming
+	// ReasonSyntax: a head or a chunk that is none.
+	ReasonSyntax
+	// ReasonRefused: answered finally before a body that waited for a 100.
+	ReasonRefused
+	// ReasonUnproven: what looked like a request could not be proven to be one.
+	ReasonUnproven
+	// ReasonHead: the head is over MaxHead.
+	ReasonHead
+	// ReasonBody: the body of a kept request is over MaxBody.
+	ReasonBody
+	// ReasonPipeline: more requests wait for an answer than are followed.
+	ReasonPipeline
+	NumReasons
+)
+
+var reasonWords = [NumReasons]string{"", "cut", "late", "tls", "http2", "protocol", "direction", "framing", "syntax", "refused", "unproven", "head", "body", "pipeline"}
+
+// String gives the ledger's reason label.
+func (r Reason) String() string { return reasonWords[r] }
+
+// Stats are a parser's counters. Started = the sum of Exchanges + InFlight;
+// delivered bytes = Parsed + Upgraded + AfterGap + Unparsable + Evicted + Held.
+type Stats struct {
+	Started   uint64
+	Exchanges [NumResults][NumReasons]uint64
+	// InFlight is a gauge.
+	InFlight                                        uint64
+	Parsed, Upgraded, AfterGap, Unparsable, Evicted uint64
+	// Held is a gauge: bytes behind a CONNECT whose answer is not known yet.
+	Held uint64
+	// Orphans counts answers that were sent before any request that they
+	// could belong to.
+	Orphans uint64
+	// Resyncs counts directions that were found again after a hole.
+	Resyncs uint64
+}
+
+// Complete is the number of complete exchanges.
+func (s *Stats) Complete() uint64 { return s.Exchanges[ResultComplete][0] }
+
+// Add adds o's counts and gauges, so that the parsers of a shard have one sum.
+func (s *Stats) Add(o *Stats) {
+	s.Started += o.Started
+	s.InFlight += o.InFlight
+	for r := range o.Exchanges {
+		for why, n := range o.Exchanges[r] {
+			s.Exchanges[r][why] += n
+		}
+	}
+	s.Parsed += o.Parsed
+	s.Upgraded += o.Upgraded
+	s.AfterGap += o.AfterGap
+	s.Unparsable += o.Unparsable
+	s.Evicted += o.Evicted
+	s.Held += o.Held
+	s.Orphans += o.Orphans
+	s.Resyncs += o.Resyncs
+}

@@ -1,0 +1,24 @@
+package exchange
+
+// Sink gets what was found. Calls come from the shard's goroutine.
+type Sink interface {
+	// Complete is called for each complete exchange. c is lent; c.Exchange is
+	// frozen and may be kept.
+	Complete(c *Complete)
+}
+
+// Complete is one complete exchange.
+type Complete struct {
+	// Decision is what Keep answered; the sink may write to it.
+	Decision *Decision
+	// Doubt is why the request must not be replayed; it may be found after
+	// the head.
+	Doubt Doubt
+	// Status is the final status.
+	Status int
+	// Start is the time of the request's first byte; TTFB the time from its
+	// last byte to the first of the answer (at least 0), in nanoseconds.
+	Start, TTFB int64
+	// Exchange is set when Decision.Want is more than WantFrame.
+	Exchange *Exchange
+}
