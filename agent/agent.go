@@ -231,8 +231,8 @@ func (a *Agent) Close() {
 	}
 }
 
-// Run captures until ctx ends, then stops in order: what is open is read on for
-// stop.drain, the taps are detached, the rings emptied, replays finished, sinks
+// Run captures until ctx ends, then stops in order: what begins now is refused,
+// what has begun is read on for stop.drain at most, the taps are detached, the rings emptied, replays finished, sinks
 // flushed, all within stop.deadline. It returns nil on a clean stop.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
@@ -331,31 +331,35 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// drain reads on until no exchange is open, for d at most.
+// drain reads on until every exchange that began before it is over, for d at
+// most. New connections are not read any more, and new requests on open ones
+// are not waited for, so that traffic which goes on does not hold up the stop.
 func (a *Agent) drain(d time.Duration) {
+	now := time.Now().UnixNano()
+	for _, s := range a.shards {
+		s.stop.Store(now)
+	}
 	end := time.NewTimer(d)
 	defer end.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	quiet := 0
-	for {
+	for !a.drained() {
 		select {
 		case <-end.C:
 			return
 		case <-tick.C:
 		}
-		var open uint64
-		for _, s := range a.shards {
-			st := s.stats()
-			open += st.http.InFlight
-		}
-		if quiet++; open > 0 {
-			quiet = 0
-		}
-		if quiet > 10 { // the shards tell at least each 100 ms
-			return
+	}
+}
+
+// drained says whether no shard has anything that a stop waits for.
+func (a *Agent) drained() bool {
+	for _, s := range a.shards {
+		if st := s.stats(); !st.refused || st.http.InFlight > st.http.Late {
+			return false
 		}
 	}
+	return true
 }
 
 // wanted says whether anything is to be captured now.

@@ -3,6 +3,7 @@ package agent
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shadowtap/shadowtap/agent/sample"
@@ -18,6 +19,12 @@ type shard struct {
 	asm    *reassembly.Assembler
 	parser *http1.Parser
 	sample *sample.Shard // nil without experiments
+	// stop is when the agent began to stop, in nanoseconds since the Unix
+	// epoch; 0 before. Any goroutine may set it.
+	stop atomic.Int64
+	// quiet says that stop was set at the last Tick, and that no segment has
+	// come since.
+	quiet, refused bool
 	// published is what other goroutines may read of the counters.
 	mu        sync.Mutex
 	published shardStats
@@ -26,6 +33,8 @@ type shard struct {
 type shardStats struct {
 	asm  reassembly.Stats
 	http exchange.Stats
+	// refused says that what begins now is not read any more.
+	refused bool
 }
 
 // shardConfig says how a shard is made.
@@ -63,13 +72,32 @@ func newShard(cfg shardConfig) (*shard, error) {
 }
 
 // Segment implements capture.Sink.
-func (s *shard) Segment(seg *reassembly.Segment) { s.asm.Segment(seg) }
+func (s *shard) Segment(seg *reassembly.Segment) {
+	s.quiet = false
+	if at := s.stop.Load(); at != 0 && seg.Time > at {
+		s.refuse()
+	}
+	s.asm.Segment(seg)
+}
+
+// refuse begins the end. What stands in the ring from before the stop is still
+// taken, so it waits for the first later segment, or for a ring without any.
+func (s *shard) refuse() {
+	if !s.refused {
+		s.refused = true
+		s.parser.Refuse()
+	}
+}
 
 // HoleOpen implements capture.Sink.
 func (s *shard) HoleOpen() bool { return s.asm.HoleOpen() }
 
 // Tick implements capture.Sink.
 func (s *shard) Tick(now int64) {
+	if s.quiet {
+		s.refuse()
+	}
+	s.quiet = s.stop.Load() != 0
 	s.asm.Tick(now)
 	if s.sample != nil {
 		s.sample.Tick(now)
@@ -86,7 +114,7 @@ func (s *shard) close(why reassembly.Close) {
 func (s *shard) publish() {
 	asm, http := s.asm.Stats(), s.parser.Stats()
 	s.mu.Lock()
-	s.published = shardStats{asm, http}
+	s.published = shardStats{asm, http, s.refused}
 	s.mu.Unlock()
 }
 

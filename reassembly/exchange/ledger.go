@@ -60,11 +60,16 @@ func (r Reason) String() string { return reasonWords[r] }
 
 // Stats are a parser's counters. Started = the sum of Exchanges + InFlight;
 // delivered bytes = Parsed + Upgraded + AfterGap + Unparsable + Evicted + Held.
+// Evicted are those of connections that were refused at a stop.
 type Stats struct {
 	Started   uint64
 	Exchanges [NumResults][NumReasons]uint64
 	// InFlight is a gauge.
-	InFlight                                        uint64
+	InFlight uint64
+	// Late is a gauge: those of InFlight that a stop does not wait for. They
+	// began after the parser was told to refuse, or only a later request can
+	// prove them.
+	Late                                            uint64
 	Parsed, Upgraded, AfterGap, Unparsable, Evicted uint64
 	// Held is a gauge: bytes behind a CONNECT whose answer is not known yet.
 	Held uint64
@@ -82,6 +87,7 @@ func (s *Stats) Complete() uint64 { return s.Exchanges[ResultComplete][0] }
 func (s *Stats) Add(o *Stats) {
 	s.Started += o.Started
 	s.InFlight += o.InFlight
+	s.Late += o.Late
 	for r := range o.Exchanges {
 		for why, n := range o.Exchanges[r] {
 			s.Exchanges[r][why] += n

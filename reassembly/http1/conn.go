@@ -438,6 +438,9 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 	c.cur = r
 	c.req.state = sideHead
 	p.start()
+	if p.refused {
+		p.late(r)
+	}
 	return true
 }
 
@@ -1187,6 +1190,9 @@ func (c *conn) settle(r *pending) {
 	case c.unconfirmed:
 		c.unlinkFirst()
 		c.proven = r
+		if !r.late {
+			p.late(r)
+		}
 		return
 	default:
 		p.count(exchange.ResultComplete, exchange.ReasonNone)

@@ -30,6 +30,7 @@ type Parser struct {
 	head    exchange.Head
 	flow    exchange.Flow
 	out     exchange.Complete
+	refused bool     // by Refuse
 	pending *pending // free list
 	conns   *conn    // free list
 }
@@ -55,6 +56,22 @@ func New(cfg Config) (*Parser, error) {
 // Stats gives the counters. Call it from the shard's goroutine.
 func (p *Parser) Stats() exchange.Stats { return p.st }
 
+// Refuse begins the end: connections that have sent nothing yet are not read any
+// more, their bytes are counted evicted, and requests that begin on others are
+// Late.
+func (p *Parser) Refuse() { p.refused = true }
+
+// refusal is the handler of the connections that come after Refuse.
+type refusal Parser
+
+func (r *refusal) Data(_ reassembly.Dir, b []byte, _ *reassembly.At) {
+	r.st.Evicted += uint64(len(b))
+}
+func (*refusal) Gap(reassembly.Dir, uint64, *reassembly.At) {}
+func (*refusal) Doubt(reassembly.Dir, uint64, uint64)       {}
+func (*refusal) End(reassembly.Dir, reassembly.End)         {}
+func (*refusal) Close(reassembly.Close)                     {}
+
 // Guess implements reassembly.Factory.
 func (p *Parser) Guess(b []byte) reassembly.Side {
 	if _, sure := maybeResponse(b); sure {
@@ -77,6 +94,9 @@ func (p *Parser) BlindEnd() {
 
 // Open implements reassembly.Factory.
 func (p *Parser) Open(c *reassembly.Conn) reassembly.Handler {
+	if p.refused {
+		return (*refusal)(p)
+	}
 	h := p.conns
 	if h != nil {
 		p.conns = h.free
@@ -116,6 +136,7 @@ type pending struct {
 	boundary   bool // it acknowledges the end of an answer
 	expect     bool
 	reused     bool
+	late       bool // counted in Stats.Late
 	method     methodKind
 	minor      byte
 	doubt      exchange.Doubt
@@ -154,9 +175,18 @@ func (p *Parser) newPending() *pending {
 	return r
 }
 
+// late says that a stop does not wait for r.
+func (p *Parser) late(r *pending) {
+	r.late = true
+	p.st.Late++
+}
+
 func (p *Parser) freePending(r *pending) {
 	if r.taken > 0 {
 		p.cfg.Budget.Give(r.taken)
+	}
+	if r.late {
+		p.st.Late--
 	}
 	*r = pending{next: p.pending}
 	p.pending = r
