@@ -165,7 +165,7 @@ func New(o Options) (_ *Agent, err error) {
 	if a.live, err = capture.NewLive(capture.LiveConfig{Maps: a.maps, Sinks: sinks, Log: a.log}); err != nil {
 		return nil, err
 	}
-	ac := attach.Config{Maps: a.maps, Mode: c.Capture.Attach, Log: a.log}
+	ac := attach.Config{Maps: a.maps, Owner: attach.Owner{Instance: c.Instance, Lock: lockPath(c)}, Mode: c.Capture.Attach, Log: a.log}
 	for _, i := range c.Capture.Interfaces {
 		ac.Interfaces = append(ac.Interfaces, attach.Interface{Name: i.Name, Role: i.Role, NetNS: i.NetNS})
 	}

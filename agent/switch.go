@@ -1,9 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/shadowtap/shadowtap/agent/attach"
@@ -21,6 +26,8 @@ type SwitchOptions struct {
 	// Socket is the admin socket of its agent; nobody there is fine.
 	Socket   string
 	Instance string
+	// AllInstances lets Detach take the taps of every instance.
+	AllInstances bool
 	// Experiments are the names; none means all.
 	Experiments []string
 }
@@ -56,17 +63,53 @@ func (o SwitchOptions) change(write func(string, ...string) (off.State, error), 
 	return said + "; the agent has acted on it", nil
 }
 
-// Detach switches everything off, then removes every tap of shadowtap that is
-// still attached on this machine: of an agent that does not answer, and of other
-// instances too.
+// Detach switches everything off, then removes the taps of the instance from
+// this kernel, whether its agent runs, hangs or is gone; and those that a dead
+// agent of another instance left. The taps of other agents stay, unless
+// AllInstances is set.
 func Detach(o SwitchOptions) (string, error) {
 	o.Experiments = nil
 	said, err := Off(o)
-	n, derr := attach.DetachAll()
-	if n > 0 {
-		said += fmt.Sprintf("; %d taps that were still attached were removed", n)
+	s, derr := attach.Sweep(o.means)
+	if len(s.Removed) > 0 {
+		said += fmt.Sprintf("; %s removed", taps(s.Removed))
+	}
+	if len(s.Left) > 0 {
+		said += fmt.Sprintf("; %s left alone (--all-instances takes them too)", taps(s.Left))
 	}
 	return said, errors.Join(derr, ignoreIf(err, derr == nil && said != ""))
+}
+
+// means says whether Detach takes a tap.
+func (o SwitchOptions) means(t attach.Owner) bool {
+	return o.AllInstances || t.Instance == o.Instance || stale(t)
+}
+
+// stale says whether a tap's agent is known to be gone: its lock is there, and
+// free. A lock that can't be seen may lie in another mount namespace.
+func stale(t attach.Owner) bool {
+	if _, err := os.Stat(t.Lock); err != nil {
+		return false
+	}
+	held, err := off.Held(t.Lock)
+	return err == nil && !held
+}
+
+// taps counts taps by instance, for people.
+func taps(owners []attach.Owner) string {
+	n := map[string]int{}
+	for _, o := range owners {
+		n[cmp.Or(o.Instance, "no known instance")]++
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(n)) {
+		word := "taps"
+		if n[name] == 1 {
+			word = "tap"
+		}
+		parts = append(parts, fmt.Sprintf("%d %s of %s", n[name], word, name))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // ignoreIf drops an error that no longer matters.

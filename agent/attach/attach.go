@@ -40,6 +40,8 @@ type Interface struct {
 type Config struct {
 	// Maps are what all taps share. Required; they outlive the Attacher.
 	Maps *bpf.Maps
+	// Owner is whose the taps are, for Sweep. The zero one: nobody is named.
+	Owner Owner
 	// Interfaces are what is attached to, each once for a namespace. None is
 	// allowed: then there is nothing to do, and that is done.
 	Interfaces []Interface
@@ -106,6 +108,7 @@ type Attacher struct {
 	attached bool
 	taps     []*tap
 	spaces   []*namespace
+	owner    *ebpf.Map // nil without Config.Owner, and while detached
 }
 
 // tap is one attachment.
@@ -178,6 +181,12 @@ func (a *Attacher) Attach() error {
 		return errors.New("attach: attached already")
 	}
 	a.taps = nil
+	if a.cfg.Owner != (Owner{}) {
+		var err error
+		if a.owner, err = newOwnerMap(a.cfg.Owner); err != nil {
+			return fmt.Errorf("attach: %w", err)
+		}
+	}
 	for _, i := range a.cfg.Interfaces {
 		if err := a.iface(i); err != nil {
 			err = errors.Join(err, a.detach())
@@ -231,6 +240,12 @@ func (a *Attacher) hook(i Interface, space *namespace, dev device, role string, 
 	prog, err := a.cfg.Maps.Load(bpf.TapConfig{Tap: id, Domain: space.domain, LinkHeader: dev.header, Direction: h.direction})
 	if err != nil {
 		return err
+	}
+	if a.owner != nil {
+		if err := prog.BindMap(a.owner); err != nil {
+			prog.Close()
+			return fmt.Errorf("name the tap's owner: %w", err)
+		}
 	}
 	hold, err := a.holdTCX(dev.index, h, prog)
 	if err != nil {
@@ -354,6 +369,10 @@ func (a *Attacher) detach() error {
 		s.Close()
 	}
 	a.spaces = nil
+	if a.owner != nil {
+		errs = append(errs, a.owner.Close())
+		a.owner = nil
+	}
 	a.attached = false
 	return errors.Join(errs...)
 }

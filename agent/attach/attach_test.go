@@ -395,24 +395,46 @@ func TestForeignPrograms(t *testing.T) {
 	}
 }
 
-// TestDetachAll removes the taps of an Attacher that knows nothing of it, and
+// TestSweep takes off the taps of one owner that knows nothing of it, and
 // nothing else. The test means its own taps only: others may run beside it.
-func TestDetachAll(t *testing.T) {
+func TestSweep(t *testing.T) {
 	p := newPair(t)
 	maps := newMaps(t, 8080)
 	theirs, _ := foreign(t, p.router, "srv0", ebpf.AttachTCXEgress, nil, -1)
-	a := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "srv0", NetNS: p.router.Path()})
-	b := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "cli0", NetNS: p.router.Path()})
-	for _, x := range []*Attacher{a, b} {
-		if err := x.Attach(); err != nil {
+	owner := func(name string) Owner {
+		return Owner{Instance: fmt.Sprintf("sweep-%d-%s", os.Getpid(), name), Lock: "/nowhere/lock of " + name}
+	}
+	attachers := map[string]*Attacher{}
+	for name, iface := range map[string]string{"a": "srv0", "b": "cli0"} {
+		a, err := New(Config{Maps: maps, Owner: owner(name), Log: slog.New(slog.DiscardHandler), Interfaces: []Interface{{Name: iface, NetNS: p.router.Path()}}})
+		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { a.Detach() })
+		if err := a.Attach(); err != nil {
+			t.Fatal(err)
+		}
+		attachers[name] = a
 	}
-	meant := func(id ebpf.ProgramID) bool {
-		return id == theirs || slices.ContainsFunc(a.Stats().Taps, func(s TapStats) bool { return ebpf.ProgramID(s.Program) == id })
+	nameless := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "eth0", NetNS: p.client.Path()})
+	if err := nameless.Attach(); err != nil {
+		t.Fatal(err)
 	}
-	if n, err := detachAll(meant); n != 2 || err != nil {
-		t.Errorf("%d taps removed, %v; want the 2 of srv0", n, err)
+	count := func(owners []Owner, o Owner) (n int) {
+		for _, x := range owners {
+			if x == o {
+				n++
+			}
+		}
+		return n
+	}
+	meant := func(o Owner) bool { return o == owner("a") }
+	s, err := Sweep(meant)
+	if err != nil || !slices.Equal(s.Removed, []Owner{owner("a"), owner("a")}) {
+		t.Errorf("removed %v, %v; want the 2 taps of srv0", s.Removed, err)
+	}
+	if count(s.Left, owner("b")) != 2 || count(s.Left, Owner{}) < 2 {
+		t.Errorf("left %v, want the 2 of cli0 and 2 or more without a name", s.Left)
 	}
 	if got := chain(t, p.router, "srv0", ebpf.AttachTCXEgress); !slices.Equal(got, []ebpf.ProgramID{theirs}) {
 		t.Errorf("chain %v, want %v alone", got, theirs)
@@ -420,12 +442,20 @@ func TestDetachAll(t *testing.T) {
 	if got := chain(t, p.router, "cli0", ebpf.AttachTCXEgress); len(got) != 1 {
 		t.Errorf("chain %v of the interface that was not meant", got)
 	}
+	a := attachers["a"]
 	a.check()
 	if s := a.Stats(); s.Ready || s.Taps[0].State != Gone {
 		t.Errorf("stats %+v after somebody removed the taps", s)
 	}
-	if n, err := detachAll(meant); n != 0 || err != nil {
-		t.Errorf("%d taps removed again, %v", n, err)
+	if s, err := Sweep(meant); len(s.Removed) != 0 || err != nil {
+		t.Errorf("%v removed again, %v", s.Removed, err)
+	}
+	// The name comes back with the taps.
+	if err := errors.Join(a.Detach(), a.Attach()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Sweep(meant); len(s.Removed) != 2 || err != nil {
+		t.Errorf("%v removed after it was attached again, %v", s.Removed, err)
 	}
 }
 

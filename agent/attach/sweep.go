@@ -9,21 +9,28 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// DetachAll removes every tap of shadowtap from every interface of every
-// network namespace, whichever process holds it, and says how many there were.
-// It is for an agent that does not answer; a healthy one detaches by itself.
-// Needs the capability SYS_ADMIN, to look at links that others made.
-func DetachAll() (n int, err error) {
-	return detachAll(func(ebpf.ProgramID) bool { return true })
+// Swept is what a Sweep found: an Owner for each tap, the zero one where the tap
+// does not say whose it is.
+type Swept struct {
+	// Removed were taken off, Left were not meant.
+	Removed, Left []Owner
 }
 
-// detachAll removes the taps whose programs are meant.
-func detachAll(meant func(ebpf.ProgramID) bool) (n int, err error) {
+// Sweep looks at every tap of shadowtap on every interface of every network
+// namespace, whichever process holds it, and takes off those that are meant. It
+// is for an agent that does not answer; a healthy one detaches by itself. Needs
+// the capability SYS_ADMIN, to look at links that others made. The Swept counts
+// with an error too.
+func Sweep(meant func(Owner) bool) (s Swept, err error) {
 	it := new(link.Iterator)
 	defer it.Close()
 	for it.Next() {
-		id, err2 := tapProgram(it.Link)
-		if err2 == nil && (id == 0 || !meant(id)) {
+		owner, ours, err2 := tapOwner(it.Link)
+		if err2 == nil && !ours {
+			continue
+		}
+		if err2 == nil && !meant(owner) {
+			s.Left = append(s.Left, owner)
 			continue
 		}
 		if err2 == nil {
@@ -35,39 +42,40 @@ func detachAll(meant func(ebpf.ProgramID) bool) (n int, err error) {
 		case err2 != nil:
 			err = errors.Join(err, fmt.Errorf("detach link %d: %w", it.ID, err2))
 		default:
-			n++
+			s.Removed = append(s.Removed, owner)
 		}
 	}
 	if e := it.Err(); e != nil {
 		err = errors.Join(err, fmt.Errorf("list links: %w", e))
 	}
-	return n, err
+	return s, err
 }
 
 // programName is the kernel's name of the tap, from bpf/tap.bpf.c.
 const programName = "shadowtap"
 
-// tapProgram returns the program of a link when that is a TCX attachment of a
-// tap to an interface that is still there, else 0.
-func tapProgram(l link.Link) (ebpf.ProgramID, error) {
+// tapOwner says whether a link is a TCX attachment of a tap to an interface that
+// is still there, and whose.
+func tapOwner(l link.Link) (o Owner, ours bool, err error) {
 	info, err := l.Info()
 	if err != nil {
-		return 0, fmt.Errorf("look at it: %w", err)
+		return o, false, fmt.Errorf("look at it: %w", err)
 	}
 	if info.Type != link.TCXType || info.TCX() == nil || info.TCX().Ifindex == 0 {
-		return 0, nil
+		return o, false, nil
 	}
 	prog, err := ebpf.NewProgramFromID(info.Program)
 	if err != nil {
-		return 0, fmt.Errorf("open program %d: %w", info.Program, err)
+		return o, false, fmt.Errorf("open program %d: %w", info.Program, err)
 	}
 	defer prog.Close()
 	pi, err := prog.Info()
 	if err != nil {
-		return 0, fmt.Errorf("look at program %d: %w", info.Program, err)
+		return o, false, fmt.Errorf("look at program %d: %w", info.Program, err)
 	}
 	if pi.Name != programName {
-		return 0, nil
+		return o, false, nil
 	}
-	return info.Program, nil
+	o, err = ownerOf(pi)
+	return o, true, err
 }

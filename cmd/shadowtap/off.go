@@ -35,11 +35,12 @@ func onCommand() *cli.Command {
 
 func detachCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "detach",
-		Usage:       "write the off file, then remove every program of ours from every interface",
-		UsageText:   "shadowtap detach",
-		Description: "Works with or without a running agent.",
-		Flags:       []cli.Flag{configFlag(), instanceFlag(), socketFlag()},
+		Name:      "detach",
+		Usage:     "write the off file, then remove the instance's taps from this kernel",
+		UsageText: "shadowtap detach\nshadowtap detach --all-instances",
+		Description: "Works whether the agent runs, hangs or is gone. Taps that a dead agent of another instance\n" +
+			"left go too; those of other running agents stay. Needs CAP_SYS_ADMIN.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "all-instances", Usage: "the taps of every instance, running or not"}, configFlag(), instanceFlag(), socketFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -58,7 +59,7 @@ func switchOff(c *cli.Context, do func(agent.SwitchOptions) (string, error)) err
 	if err != nil {
 		return err
 	}
-	said, err := do(agent.SwitchOptions{Context: c.Context, OffFile: cfg.OffFile, Instance: cfg.Instance, Socket: socketPath(c, cfg.Management.AdminSocket), Experiments: c.Args().Slice()})
+	said, err := do(agent.SwitchOptions{Context: c.Context, OffFile: cfg.OffFile, Instance: cfg.Instance, AllInstances: c.Bool("all-instances"), Socket: socketPath(c, cfg.Management.AdminSocket), Experiments: c.Args().Slice()})
 	if said != "" {
 		fmt.Fprintln(c.App.Writer, said)
 	}
