@@ -317,7 +317,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	err = errors.Join(err, replaying.Wait())
 	endReplays()
 	flush, cancel := context.WithDeadline(context.Background(), deadline)
-	err = errors.Join(err, a.publisher.Stop(flush))
+	if a.publisher.Stop(flush) != nil {
+		err = errors.Join(err, fmt.Errorf("%w within stop.deadline, %s: they are counted as dropped", ErrUndelivered, a.cfg.Stop.Deadline.D()))
+	}
 	cancel()
 	endSend()
 	err = errors.Join(err, sending.Wait())
@@ -513,6 +515,10 @@ func bootID() string {
 // ErrPrivilege is the cause of errors that a user with more privileges, or a
 // kernel with more features, would not get.
 var ErrPrivilege = errors.New("missing privilege or kernel feature")
+
+// ErrUndelivered is the cause of Run's error when sinks did not take everything
+// before the time to stop was over.
+var ErrUndelivered = errors.New("not all records were delivered")
 
 // privilege marks an error as one of privilege where it is.
 func privilege(err error) error {

@@ -11,12 +11,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/shadowtap/shadowtap/agent/config"
 	"github.com/shadowtap/shadowtap/agent/telemetry"
@@ -43,8 +45,17 @@ var ErrDemo = errors.New("the demo did not show what it should")
 
 const demoTopic = "shadowtap.divergences"
 
+// Bounds of a demo beside its traffic: how long a broker may take to answer
+// before it begins, and how long it may take to stop.
+const (
+	demoPing = 3 * time.Second
+	demoStop = 5 * time.Second
+)
+
 // Demo runs the whole path on loopback: two HTTP servers, traffic, the real tap,
-// a candidate that differs for some values, and a broker.
+// a candidate that differs for some values, and a broker. It is over within
+// Duration, 3 s before it for a broker's first answer, and some 6 s after it to
+// stop; the summary is printed whatever became of the broker.
 func Demo(ctx context.Context, o DemoOptions) (err error) {
 	if o.Duration <= 0 {
 		o.Duration = 10 * time.Second
@@ -58,6 +69,8 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 		}
 		defer cluster.Close()
 		brokers = strings.Join(cluster.ListenAddrs(), ",")
+	} else if err := pingBrokers(ctx, brokers); err != nil {
+		return err
 	}
 	reference, err := demoServer(false)
 	if err != nil {
@@ -105,10 +118,48 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 `, reference.port(), reference.port(), candidate.port(), demoTopic, broker, brokers, demoTopic)
 	asked, traffic := demoTraffic(ctx, reference.port(), o.Duration)
 	stop()
-	if err := errors.Join(<-ended, traffic); err != nil {
-		return err
+	err = <-ended
+	if errors.Is(err, ErrUndelivered) {
+		err = nil // the summary says how many
 	}
-	return demoSummary(out, asked, a.Counts())
+	// What there is to say is said, whatever else went wrong.
+	return errors.Join(err, traffic, demoSummary(out, asked, a.Counts()))
+}
+
+// pingBrokers is an error that names the brokers when none of them answers.
+func pingBrokers(ctx context.Context, brokers string) error {
+	ctx, cancel := context.WithTimeout(ctx, demoPing)
+	defer cancel()
+	addresses := strings.Split(brokers, ",")
+	answers := make(chan error, len(addresses))
+	for _, address := range addresses {
+		go func() { answers <- ping(ctx, strings.TrimSpace(address)) }()
+	}
+	var errs []string
+	for range addresses {
+		err := <-answers
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err.Error())
+	}
+	slices.Sort(errs)
+	return fmt.Errorf("no broker answers: %s; start Kafka there, or leave --brokers out for an embedded one", strings.Join(errs, "; "))
+}
+
+func ping(ctx context.Context, address string) error {
+	c, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.DialTimeout(demoPing), kgo.RequestTimeoutOverhead(demoPing))
+	if err == nil {
+		defer c.Close()
+		err = c.Ping(ctx)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: silent for %s", address, demoPing)
+	case err != nil:
+		return fmt.Errorf("%s: %w", address, err)
+	}
+	return nil
 }
 
 // demoSummary prints what was seen, and says whether it is what it should be.
@@ -131,6 +182,9 @@ published  %6d acknowledged, %d held back as repetitions, %d dropped (Kafka and 
 	}
 	if l["exchanges"]["complete"] != asked {
 		wrong = append(wrong, fmt.Sprintf("the client asked %d times, %d exchanges were seen", asked, l["exchanges"]["complete"]))
+	}
+	if n := l["deliveries"]["dropped"]; n > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d records were not delivered: did the broker go away?", n))
 	}
 	if c["divergent"] == 0 || l["deliveries"]["acknowledged"] == 0 {
 		wrong = append(wrong, "no divergence arrived")
@@ -158,6 +212,7 @@ func demoConfig(dir string, reference, candidate uint16, brokers string) (*confi
 	cfg.OffFile = filepath.Join(dir, "off")
 	cfg.Management.Address = ""
 	cfg.Management.AdminSocket = filepath.Join(dir, "admin.sock")
+	cfg.Stop.Drain, cfg.Stop.Deadline = config.Duration(time.Second), config.Duration(demoStop)
 	cfg.Publish.PerFingerprint = 2
 	cfg.Publish.Then = 0
 	cfg.Sinks = []config.Sink{
