@@ -24,6 +24,7 @@ import (
 	"github.com/shadowtap/shadowtap/agent/off"
 	"github.com/shadowtap/shadowtap/agent/publish"
 	"github.com/shadowtap/shadowtap/agent/redact"
+	"github.com/shadowtap/shadowtap/agent/replay"
 	"github.com/shadowtap/shadowtap/agent/sample"
 	"github.com/shadowtap/shadowtap/agent/telemetry"
 	"github.com/shadowtap/shadowtap/bpf"
@@ -196,12 +197,16 @@ func (a *Agent) build(own ownReplay, source string) (err error) {
 		node: nodeName(), namespace: os.Getenv("POD_NAMESPACE"), pod: os.Getenv("POD_NAME"),
 		version: a.opt.Version, bootID: bootID(), revision: c.Revision(), source: source,
 	}
+	// Connections have half of the heap, bodies in replay and comparisons a
+	// quarter each.
+	_, heap := memory(int64(c.Capture.Memory), ringCount(c))
+	bodies, g := replay.NewMemory(heap/4), newGate(heap/4, runtime.GOMAXPROCS(0))
 	for i := range c.Experiments {
-		x, err := newExperiment(c, i, own, a.log)
+		x, err := newExperiment(c, i, own, bodies, a.log)
 		if err != nil {
 			return err
 		}
-		x.sampler, x.redactor, x.publisher, x.identity = a.sampler, a.redactor, a.publisher, id
+		x.sampler, x.redactor, x.publisher, x.identity, x.gate = a.sampler, a.redactor, a.publisher, id, g
 		a.experiments = append(a.experiments, x)
 	}
 	return nil

@@ -49,7 +49,7 @@ var mayImport = map[string]string{
 	// The only place that knows all rooms. kfake is the demo's broker, kgo asks
 	// whether another is there.
 	"agent": "reassembly/exchange reassembly reassembly/http1 bpf agent/attach agent/capture agent/sample agent/replay diff agent/redact " +
-		"agent/publish agent/telemetry agent/telemetry/admin agent/off agent/config github.com/twmb/franz-go/pkg/kfake github.com/twmb/franz-go/pkg/kgo golang.org/x/sync/errgroup golang.org/x/sys/unix",
+		"agent/publish agent/telemetry agent/telemetry/admin agent/off agent/config github.com/twmb/franz-go/pkg/kfake github.com/twmb/franz-go/pkg/kgo golang.org/x/sync golang.org/x/sys/unix",
 	// Flags and environment to agent's functions; config is what they fill in,
 	// telemetry and admin what status prints.
 	"cmd/shadowtap": "agent agent/config agent/telemetry agent/telemetry/admin github.com/urfave/cli/v2 golang.org/x/term",

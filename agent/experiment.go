@@ -32,6 +32,7 @@ type experiment struct {
 	redactor  *redact.Redactor
 	publisher *publish.Publisher
 	identity  *identity
+	gate      *gate
 	now       func() time.Time
 
 	// comparisons counts by outcome and reason, in the order of
@@ -85,7 +86,7 @@ func sampleConfig(c *config.Config, start time.Time) sample.Config {
 	return sc
 }
 
-func newExperiment(c *config.Config, i int, own replay.OwnReplay, log *slog.Logger) (*experiment, error) {
+func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay.Memory, log *slog.Logger) (*experiment, error) {
 	e := &c.Experiments[i]
 	x := &experiment{index: i, cfg: e, now: time.Now}
 	for o := range diff.NumOutcomes {
@@ -109,7 +110,7 @@ func newExperiment(c *config.Config, i int, own replay.OwnReplay, log *slog.Logg
 		Experiment: e.Name, Role: "candidate", URL: e.Candidate.URL,
 		TLS:  replay.TLS{CA: t.CAFile, Cert: t.CertFile, Key: t.KeyFile, ServerName: t.ServerName, Insecure: t.InsecureSkipVerify},
 		Host: e.Candidate.Host, Trace: e.Candidate.Trace, Credentials: replay.Credentials(e.Candidate.Credentials),
-		Timeout: e.Replay.Timeout.D(), MaxInFlight: e.Replay.MaxInFlight, MaxRate: float64(e.Replay.MaxRate),
+		Timeout: e.Replay.Timeout.D(), MaxInFlight: e.Replay.MaxInFlight, MaxRate: float64(e.Replay.MaxRate), Memory: memory,
 		MaxBody: int64(c.Capture.MaxBody), OwnReplay: own, Log: log, Done: x.done,
 	})
 	if err != nil {
@@ -118,8 +119,10 @@ func newExperiment(c *config.Config, i int, own replay.OwnReplay, log *slog.Logg
 	return x, nil
 }
 
-// done compares a replay with the reference. Several goroutines call it.
+// done compares a replay with the reference. Several goroutines call it; the
+// gate says how many go on at once.
 func (x *experiment) done(ex *exchange.Exchange, o *replay.Outcome) {
+	defer x.gate.enter(comparisonCost(ex.Response, o.Response))()
 	replayed := o.Start
 	if replayed == 0 {
 		replayed = o.LastByte

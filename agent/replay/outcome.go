@@ -15,7 +15,7 @@ const (
 	// Compared: an Outcome was handed to Config.Done, with an answer or with
 	// an error word.
 	Compared Result = iota
-	// Shed: MaxInFlight replays were in flight.
+	// Shed: MaxInFlight replays were in flight, or Memory was used up.
 	Shed
 	// RateLimited: MaxRate was used up.
 	RateLimited

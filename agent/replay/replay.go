@@ -49,6 +49,10 @@ type Config struct {
 	// Memory is about MaxInFlight x (2 x MaxBody + 192 KiB) when all answers
 	// are as large as can be.
 	MaxInFlight int
+	// Memory bounds the bodies that are held, with other Replayers that have
+	// the same; beyond it exchanges are shed too. Nil means no bound but
+	// MaxInFlight.
+	Memory *Memory
 	// MaxRate is the number of replays per second, with bursts of a tenth of a
 	// second. Zero means unlimited.
 	MaxRate float64
@@ -246,7 +250,17 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 		r.results[Shed]++
 		return
 	}
-	j := job{x: x, life: r.life}
+	j := job{x: x, life: r.life, held: heldBy(x)}
+	if !r.config.Memory.take(j.held) {
+		r.results[Shed]++
+		return
+	}
+	begun := false
+	defer func() {
+		if !begun {
+			r.config.Memory.add(-j.held)
+		}
+	}()
 	if r.breaker != nil {
 		var err error
 		if j.report, err = r.breaker.Allow(); err != nil {
@@ -262,6 +276,7 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 		return
 	}
 	r.inFlight++
+	begun = true
 	var w *worker
 	if n := len(r.idle); n > 0 {
 		w, r.idle[n-1] = r.idle[n-1], nil

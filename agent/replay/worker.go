@@ -24,6 +24,8 @@ type job struct {
 	life context.Context
 	// report tells the breaker; nil without one.
 	report func(error)
+	// held is what it takes of Config.Memory.
+	held int64
 }
 
 // worker is one goroutine that replays one exchange after the other, and owns
@@ -64,6 +66,7 @@ func (w *worker) run() {
 func (w *worker) do(j job) bool {
 	r := w.r
 	o := &Outcome{Result: Compared}
+	defer func() { r.config.Memory.add(-j.held) }()
 	said := errNotSaid
 	if err := replayable(j.x); err != nil {
 		o.fail(ErrorRefused, err)
@@ -94,6 +97,9 @@ func (w *worker) do(j job) bool {
 		if o.Start != 0 {
 			o.Lag = time.Duration(o.Start - j.x.Request.FirstByte)
 		}
+		answer := heldByAnswer(o.Response)
+		r.config.Memory.add(answer)
+		j.held += answer
 		r.config.Done(j.x, o)
 		return r.finished(w, result, o.Error)
 	}
