@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/shadowtap/shadowtap/agent/attach"
 	"github.com/shadowtap/shadowtap/agent/capture"
@@ -129,6 +130,9 @@ func New(o Options) (_ *Agent, err error) {
 		return nil, errors.New("no interface to capture on: name one with --interface, or capture.interfaces in the file")
 	}
 	if a.lock, err = off.Acquire(lockPath(c)); err != nil {
+		if errors.Is(err, off.ErrHeld) {
+			err = fmt.Errorf("%w; stop it, or give this one another name with --instance", err)
+		}
 		return nil, err
 	}
 	rings := ringCount(c)
@@ -242,6 +246,9 @@ func (a *Agent) Close() {
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	if err := a.server.Listen(); err != nil {
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = fmt.Errorf("%w; set management.address to a free one, or to \"\" for none", err)
+		}
 		return err
 	}
 	defer a.server.Close()

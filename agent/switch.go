@@ -44,7 +44,10 @@ func (o SwitchOptions) change(write func(string, ...string) (off.State, error), 
 		return "", errors.New("off_file is empty in the configuration: there is nothing to write to")
 	}
 	state, err := write(o.OffFile, o.Experiments...)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return "", fmt.Errorf("%w; run it as the agent's user, or as root", err)
+	case err != nil:
 		return "", err
 	}
 	said := fmt.Sprintf("%s: %s", o.Instance, state)
@@ -77,7 +80,14 @@ func Detach(o SwitchOptions) (string, error) {
 	if len(s.Left) > 0 {
 		said += fmt.Sprintf("; %s left alone (--all-instances takes them too)", taps(s.Left))
 	}
-	return said, errors.Join(derr, ignoreIf(err, derr == nil && said != ""))
+	if errors.Is(derr, os.ErrPermission) {
+		derr = fmt.Errorf("%w; to see the taps of others it needs root or CAP_SYS_ADMIN", derr)
+	}
+	err = ignoreIf(err, derr == nil && said != "")
+	if err != nil && derr != nil {
+		return said, fmt.Errorf("%w; %w", err, derr)
+	}
+	return said, errors.Join(err, derr)
 }
 
 // means says whether Detach takes a tap.
