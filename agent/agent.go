@@ -305,8 +305,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	deadline := time.Now().Add(a.cfg.Stop.Deadline.D())
 	late := time.AfterFunc(a.cfg.Stop.Deadline.D(), func() {
 		a.log.Warn("stop takes too long: cutting it short", "deadline", a.cfg.Stop.Deadline.D())
-		endReplays()
-		endSend()
+		endReplays() // the sinks have the deadline from Stop
 	})
 	defer late.Stop()
 
