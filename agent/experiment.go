@@ -122,7 +122,7 @@ func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay
 // done compares a replay with the reference. Several goroutines call it; the
 // gate says how many go on at once.
 func (x *experiment) done(ex *exchange.Exchange, o *replay.Outcome) {
-	defer x.gate.enter(comparisonCost(ex.Response, o.Response))()
+	defer x.gate.leave(x.gate.enter(comparisonCost(ex.Response, o.Response)))
 	replayed := o.Start
 	if replayed == 0 {
 		replayed = o.LastByte

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 
 	"golang.org/x/sync/semaphore"
@@ -24,13 +25,20 @@ func newGate(limit int64, number int) *gate {
 	return &gate{limit: limit, least: (limit + int64(number) - 1) / int64(number), free: semaphore.NewWeighted(limit)}
 }
 
-// enter waits for room, and gives what to call at the end.
-func (g *gate) enter(cost int64) (leave func()) {
-	cost = min(max(cost, g.least), g.limit)
+// enter waits for room, and gives what to leave with. What costs nothing does not
+// wait.
+func (g *gate) enter(cost int64) (taken int64) {
+	if cost == 0 {
+		return 0
+	}
+	taken = min(max(cost, g.least), g.limit)
 	// Without a deadline the error is always nil.
-	_ = g.free.Acquire(context.Background(), cost)
-	return func() { g.free.Release(cost) }
+	_ = g.free.Acquire(context.Background(), taken)
+	return taken
 }
+
+// leave gives back what enter took.
+func (g *gate) leave(taken int64) { g.free.Release(taken) }
 
 const (
 	// worstComparison is what two bodies of the most that package diff decodes
@@ -42,12 +50,12 @@ const (
 )
 
 // comparisonCost estimates, from above, what a comparison takes beside the
-// bodies themselves.
+// bodies themselves: nothing when these are the same bytes, as most are.
 func comparisonCost(a, b *exchange.Response) (n int64) {
+	if a == nil || b == nil || bytes.Equal(a.Body.Bytes, b.Body.Bytes) {
+		return 0
+	}
 	for _, r := range []*exchange.Response{a, b} {
-		if r == nil {
-			continue
-		}
 		if r.Header.Has("Content-Encoding") {
 			return worstComparison
 		}

@@ -22,7 +22,7 @@ func TestGate(t *testing.T) {
 	for _, tc := range []struct {
 		cost int64
 		most int64
-	}{{0, 4}, {20, 4}, {25, 4}, {26, 3}, {50, 2}, {51, 1}, {100, 1}, {1 << 40, 1}} {
+	}{{0, 10}, {1, 4}, {20, 4}, {25, 4}, {26, 3}, {50, 2}, {51, 1}, {100, 1}, {1 << 40, 1}} {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGate(100, 4)
 			end := make(chan struct{})
@@ -30,7 +30,7 @@ func TestGate(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 10 {
 				wg.Go(func() {
-					defer g.enter(tc.cost)()
+					defer g.leave(g.enter(tc.cost))
 					in.Add(1)
 					<-end
 				})
@@ -45,6 +45,34 @@ func TestGate(t *testing.T) {
 				t.Errorf("cost %d: %d got in, want all 10", tc.cost, n)
 			}
 		})
+	}
+}
+
+// TestComparisonCost: the same bytes cost nothing, JSON by its length, and what
+// is coded may cost the most that there is.
+func TestComparisonCost(t *testing.T) {
+	answer := func(body, coding string) *exchange.Response {
+		r := &exchange.Response{Body: exchange.Body{Bytes: []byte(body)}}
+		if coding != "" {
+			r.Header = exchange.Header{{Name: "Content-Encoding", Value: coding}}
+		}
+		return r
+	}
+	for _, tc := range []struct {
+		a, b *exchange.Response
+		want int64
+	}{
+		{answer("same", ""), answer("same", ""), 0},
+		{answer("same", "gzip"), answer("same", "gzip"), 0},
+		{answer("abc", ""), nil, 0},
+		{answer("abc", ""), answer("ab", ""), 5 * costPerByte},
+		{answer("abc", "gzip"), answer("ab", ""), worstComparison},
+		{answer("abc", ""), answer("ab", "gzip"), worstComparison},
+		{answer("abc", ""), answer(strings.Repeat("x", 8<<20), ""), worstComparison},
+	} {
+		if got := comparisonCost(tc.a, tc.b); got != tc.want {
+			t.Errorf("%d, want %d", got, tc.want)
+		}
 	}
 }
 
