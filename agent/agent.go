@@ -154,7 +154,7 @@ func New(o Options) (_ *Agent, err error) {
 		return nil, err
 	}
 	if o.Exchanges != nil {
-		a.lines = newExchangeLines(o.Exchanges)
+		a.lines = newExchangeLines(o.Exchanges, true)
 	}
 	if err = a.build(ownReplay{a.maps}, redact.SourceLive); err != nil {
 		return nil, err
@@ -335,7 +335,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	endSend()
 	err = errors.Join(err, sending.Wait())
 	if a.lines != nil {
-		err = errors.Join(err, a.lines.flush())
+		err = errors.Join(err, a.lines.end())
 	}
 	endServe()
 	err = errors.Join(err, g.Wait())

@@ -1,9 +1,10 @@
 package agent
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -36,21 +37,32 @@ func bodyOf(b *exchange.Body, f exchange.Framing) bodyLine {
 	return bodyLine{Len: b.Size, SHA256: hex.EncodeToString(b.Digest[:]), Complete: true, Framing: f.String()}
 }
 
+// maxPending bounds the lines that wait for a slow file, in bytes.
+const maxPending = 16 << 20
+
 // exchangeLines writes complete exchanges as JSON lines. Safe for use by
 // several shards.
 type exchangeLines struct {
-	mu  sync.Mutex
-	w   *bufio.Writer
-	enc *json.Encoder
-	n   uint64
-	err error
+	// live says that a shard must not wait for the file: lines wait in memory,
+	// and what is too much is dropped and counted.
+	live bool
+	w    io.Writer
+
+	mu      sync.Mutex // of all below
+	pending bytes.Buffer
+	enc     *json.Encoder // into pending
+	dropped uint64
+	err     error
+
+	writing sync.Mutex // held while a flush writes; taken before mu
+	spare   bytes.Buffer
 }
 
-func newExchangeLines(w io.Writer) *exchangeLines {
-	b := bufio.NewWriterSize(w, 64<<10)
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false)
-	return &exchangeLines{w: b, enc: e}
+func newExchangeLines(w io.Writer, live bool) *exchangeLines {
+	l := &exchangeLines{w: w, live: live}
+	l.enc = json.NewEncoder(&l.pending)
+	l.enc.SetEscapeHTML(false)
+	return l
 }
 
 // write adds a line. The first error stays and ends the writing.
@@ -65,25 +77,59 @@ func (l *exchangeLines) write(x *exchange.Exchange) {
 	if line.Interim == nil {
 		line.Interim = []int{}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err != nil {
-		return
-	}
-	if l.err = l.enc.Encode(&line); l.err == nil {
-		l.n++
+	if !l.add(&line) {
+		_ = l.flush() // the last flush tells of the error
 	}
 }
 
-// flush writes out what is buffered and gives the first error.
-func (l *exchangeLines) flush() error {
+// add says false when it is time to flush.
+func (l *exchangeLines) add(line *exchangeLine) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = l.w.Flush()
+	switch {
+	case l.err != nil:
+		return true
+	case l.live && l.pending.Len() > maxPending:
+		l.dropped++
+		return true
 	}
-	if l.err != nil {
-		return fmt.Errorf("write exchanges: %w", l.err)
+	l.err = l.enc.Encode(line)
+	return l.live || l.pending.Len() < 64<<10
+}
+
+// flush writes out what waits and gives the first error. Lines may be added
+// meanwhile.
+func (l *exchangeLines) flush() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.mu.Lock()
+	err := l.err
+	l.pending, l.spare = l.spare, l.pending
+	l.mu.Unlock()
+	if err == nil {
+		_, err = l.w.Write(l.spare.Bytes())
+	}
+	l.spare.Reset()
+	if err != nil {
+		l.mu.Lock()
+		l.err = err
+		l.mu.Unlock()
+		return fmt.Errorf("write exchanges: %w", err)
 	}
 	return nil
+}
+
+// end flushes, and is an error too when lines were dropped.
+func (l *exchangeLines) end() error {
+	err := l.flush()
+	if n := l.lost(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("write exchanges: %d lines were dropped, because the file takes them too slowly", n))
+	}
+	return err
+}
+
+func (l *exchangeLines) lost() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dropped
 }

@@ -38,7 +38,7 @@ func Pcap(ctx context.Context, o PcapOptions) ([]telemetry.Count, error) {
 	}
 	k := &keeper{}
 	if o.Exchanges != nil {
-		k.lines = newExchangeLines(o.Exchanges)
+		k.lines = newExchangeLines(o.Exchanges, false)
 	}
 	s, err := newShard(shardConfig{keeper: k, sink: k, memory: o.Memory, file: true})
 	if err != nil {

@@ -132,6 +132,9 @@ func (a *Agent) gauges() []telemetry.Gauge {
 		{Name: "ring_errors_total", Help: "Records that could not be decoded.", Value: float64(live.Errors), Total: true},
 		{Name: "reader_wakes_total", Help: "How often a reader stopped waiting.", Value: float64(live.Wakes), Total: true},
 	}
+	if a.lines != nil {
+		g = append(g, telemetry.Gauge{Name: "exchange_lines_dropped_total", Help: "Lines of --exchanges-to that its file took too slowly.", Value: float64(a.lines.lost()), Total: true})
+	}
 	for _, t := range a.attacher.Stats().Taps {
 		attached := 0.0
 		if t.State == attach.Attached {
