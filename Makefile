@@ -9,16 +9,19 @@ FUZZTIME ?= 30s
 CHECKS ?= 5000
 BENCH ?= .
 PKG ?= ./...
+SECONDS ?= 4
+ROUNDS ?= 3
+NICE ?= 0
 # Tools of the project itself. The go command leaves folders named testdata
 # out of "./...", so they are named.
-OWN := ./testdata/gotest ./testdata/lint
+OWN := ./testdata/gotest ./testdata/lint ./testdata/bench
 GOTEST = go run ./testdata/gotest $(if $(TOTALS),-totals $(TOTALS))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help generate build test test-unit test-root test-long fuzz bench lint image
+.PHONY: help generate build test test-unit test-root test-long fuzz bench bench-go bench-peers lint image
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
 
 generate: ## compile the eBPF program again (clang 14), and what else is generated
 	@testdata/deps.sh generate
@@ -35,7 +38,7 @@ test-unit: ## every package with the race detector
 
 test-root: ## end to end: real kernel, nginx, Apache Kafka (needs root)
 	@testdata/deps.sh root
-	@$(GOTEST) -tags e2e -count=1 -timeout 15m ./agent/e2e/...
+	@$(GOTEST) -tags e2e -count=1 -timeout 15m ./agent/e2e/... ./testdata/bench
 
 test-long: ## property tests with CHECKS=5000 cases each, and long simulations
 	@testdata/deps.sh race
@@ -44,14 +47,21 @@ test-long: ## property tests with CHECKS=5000 cases each, and long simulations
 fuzz: ## every fuzz target for FUZZTIME=30s
 	@testdata/fuzz.sh $(FUZZTIME) $(PKG)
 
-bench: ## Go benchmarks with allocations: BENCH=regexp, PKG=./folder
+bench: bench-go bench-peers ## both of these, about 12 minutes
+
+bench-go: ## Go benchmarks with allocations: BENCH=regexp, PKG=./folder
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+bench-peers: ## beside tcpdump, GoReplay, nginx: SECONDS=4, ROUNDS=3, NICE=0, CELLS, TOOLS, MIFFY=1 (needs root)
+	@testdata/deps.sh bench $(if $(MIFFY),miffy)
+	@go run ./testdata/bench -seconds $(SECONDS) -rounds $(ROUNDS) -nice $(NICE) \
+	  $(if $(CELLS),-cells '$(CELLS)') $(if $(TOOLS),-tools '$(TOOLS)') $(if $(MIFFY),-miffy)
 
 lint: ## gofmt, go vet, staticcheck and the house rules
 	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  [ -z "$$files" ] || { echo "not in gofmt's form:"; echo "$$files"; exit 1; }
 	@go vet ./... $(OWN)
-	@go vet -tags e2e ./agent/e2e/...
+	@go vet -tags e2e ./agent/e2e/... ./testdata/bench
 	@go run $(STATICCHECK) -tags e2e ./... $(OWN)
 	@go run ./testdata/lint
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes sure that the programs which building and testing need are there.
 #
-#   testdata/deps.sh GROUP...      groups: race generate root
+#   testdata/deps.sh GROUP...      groups: race generate root bench miffy
 #
 # Only what is missing is installed, by apt-get and only as root; nothing is
 # printed unless it fails. Where that cannot be done the missing programs are
@@ -16,6 +16,10 @@ declare -A need=(
   [generate]='clang-14=clang-14 llvm-strip-14=llvm-14 /usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev'
   # The peers of the end-to-end tests: web server, broker, consumer.
   [root]='nginx=nginx kcat=kcat java=openjdk-17-jre-headless mvn=maven'
+  # Beside whom the program is measured; GoReplay is built with cgo.
+  [bench]='tcpdump=tcpdump nginx=nginx gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/include/pcap.h=libpcap-dev'
+  # What cargo needs to build that proxy; cargo itself is not Debian's.
+  [miffy]='g++=g++ make=make cmake=cmake pkg-config=pkg-config /usr/include/openssl/ssl.h=libssl-dev /usr/include/sasl/sasl.h=libsasl2-dev'
 )
 
 have() {

@@ -8,12 +8,26 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
-	"testing"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
+
+// T is the owner of what is made here: its end ends that. Every testing.TB is
+// one; a program that is no test brings its own.
+type T interface {
+	Helper()
+	// TempDir gives a new folder that is removed at the owner's end.
+	TempDir() string
+	// Cleanup is called at the owner's end, the last one first.
+	Cleanup(func())
+	// Errorf says that something is wrong and goes on; the others do not return.
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+}
 
 // Namespace is a network namespace without a name. The nil Namespace is the
 // one that the test process runs in.
@@ -24,7 +38,7 @@ type Namespace struct {
 
 // RequireRoot skips the test where it does not run as root, and fails it there
 // when CI is set: a skip would hide that nothing was proved.
-func RequireRoot(t testing.TB) {
+func RequireRoot(t T) {
 	t.Helper()
 	if os.Geteuid() == 0 {
 		return
@@ -37,7 +51,7 @@ func RequireRoot(t testing.TB) {
 
 // NewNamespace makes a namespace with loopback up. It is closed at the end of
 // the test. The name is for messages only.
-func NewNamespace(t testing.TB, name string) *Namespace {
+func NewNamespace(t T, name string) *Namespace {
 	t.Helper()
 	RequireRoot(t)
 	n := &Namespace{name: name}
@@ -91,7 +105,7 @@ func (n *Namespace) Do(f func() error) error {
 }
 
 // Must is Do and fails the test on an error.
-func (n *Namespace) Must(t testing.TB, f func() error) {
+func (n *Namespace) Must(t T, f func() error) {
 	t.Helper()
 	if err := n.Do(f); err != nil {
 		t.Fatal(err)
@@ -111,7 +125,7 @@ func (n *Namespace) DialContext(ctx context.Context, network, address string) (c
 }
 
 // Listen opens a listener within the namespace.
-func (n *Namespace) Listen(t testing.TB, network, address string) net.Listener {
+func (n *Namespace) Listen(t T, network, address string) net.Listener {
 	t.Helper()
 	var l net.Listener
 	n.Must(t, func() (err error) {
@@ -162,7 +176,7 @@ type Link struct {
 var linkNumber atomic.Int32
 
 // Join makes a veth pair between two namespaces, with their addresses, up.
-func Join(t testing.TB, a, b Link) {
+func Join(t T, a, b Link) {
 	t.Helper()
 	a.Namespace.Must(t, func() error {
 		err := netlink.LinkAdd(&netlink.Veth{

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/vishvananda/netns"
@@ -51,7 +50,7 @@ type Process struct {
 // Start starts a process in the namespace. At the end of the test it is
 // stopped; when it ended before by itself with an error, the test fails and
 // shows what it said.
-func (n *Namespace) Start(t testing.TB, c Command) *Process {
+func (n *Namespace) Start(t T, c Command) *Process {
 	t.Helper()
 	dir := t.TempDir()
 	p := &Process{
@@ -61,7 +60,7 @@ func (n *Namespace) Start(t testing.TB, c Command) *Process {
 		name:    filepath.Base(c.Path),
 		done:    make(chan struct{}),
 	}
-	path, err := lookup(c.Path)
+	path, err := LookPath(c.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +109,8 @@ func (n *Namespace) Start(t testing.TB, c Command) *Process {
 	return p
 }
 
-// lookup finds daemons also where only root's PATH has them.
-func lookup(name string) (string, error) {
+// LookPath finds a program by its name, daemons also where only root's PATH has them.
+func LookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err == nil {
 		return path, nil
@@ -129,7 +128,7 @@ func executable(file string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
-func (p *Process) cleanup(t testing.TB) {
+func (p *Process) cleanup(t T) {
 	if p.Ended() {
 		if !p.stopped && !p.state.Success() {
 			t.Errorf("%s ended by itself: %v\n%s", p.name, p.state, p.Tail())
@@ -140,7 +139,7 @@ func (p *Process) cleanup(t testing.TB) {
 }
 
 // Signal sends a signal.
-func (p *Process) Signal(t testing.TB, s os.Signal) {
+func (p *Process) Signal(t T, s os.Signal) {
 	t.Helper()
 	if err := p.process.Signal(s); err != nil {
 		t.Fatalf("send %v to %s: %v", s, p.name, err)
@@ -149,7 +148,7 @@ func (p *Process) Signal(t testing.TB, s os.Signal) {
 
 // Suspend stops the process as a debugger would, and returns when all of it
 // stands still.
-func (p *Process) Suspend(t testing.TB) {
+func (p *Process) Suspend(t T) {
 	t.Helper()
 	p.Signal(t, syscall.SIGSTOP)
 	Poll(t, 10*time.Second, p.name+" stands still", func() (bool, string) {
@@ -173,14 +172,14 @@ func (p *Process) Suspend(t testing.TB) {
 }
 
 // Resume ends a Suspend.
-func (p *Process) Resume(t testing.TB) {
+func (p *Process) Resume(t T) {
 	t.Helper()
 	p.Signal(t, syscall.SIGCONT)
 }
 
 // Stop asks the process to end and waits for it. It fails the test when the
 // process has to be killed or does not end with code 0.
-func (p *Process) Stop(t testing.TB) {
+func (p *Process) Stop(t T) {
 	t.Helper()
 	p.stopped = true
 	signal := p.command.StopSignal
@@ -217,7 +216,7 @@ func (p *Process) Kill() {
 
 // Wait waits for the process to end by itself and returns its exit code. The
 // test fails at the deadline.
-func (p *Process) Wait(t testing.TB, timeout time.Duration) int {
+func (p *Process) Wait(t T, timeout time.Duration) int {
 	t.Helper()
 	if !p.wait(timeout) {
 		t.Fatalf("%s did not end within %v\n%s", p.name, timeout, p.Tail())
@@ -282,7 +281,7 @@ func (p *Process) Memory() (int64, error) {
 
 // Run runs a command in the namespace to its end and returns its output. The
 // test fails when it does not end with code 0 in time.
-func (n *Namespace) Run(t testing.TB, timeout time.Duration, name string, args ...string) string {
+func (n *Namespace) Run(t T, timeout time.Duration, name string, args ...string) string {
 	t.Helper()
 	out, err := n.Try(timeout, name, args...)
 	if err != nil {
@@ -294,7 +293,7 @@ func (n *Namespace) Run(t testing.TB, timeout time.Duration, name string, args .
 // Try is Run without failing the test: the output is that of stdout, or with
 // an error both.
 func (n *Namespace) Try(timeout time.Duration, name string, args ...string) (string, error) {
-	path, err := lookup(name)
+	path, err := LookPath(name)
 	if err != nil {
 		return "", err
 	}
@@ -315,7 +314,7 @@ func (n *Namespace) Try(timeout time.Duration, name string, args ...string) (str
 
 // Poll calls f every 20 ms until it says true. The test fails at the deadline
 // with what f said last.
-func Poll(t testing.TB, timeout time.Duration, what string, f func() (done bool, state string)) {
+func Poll(t T, timeout time.Duration, what string, f func() (done bool, state string)) {
 	t.Helper()
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
