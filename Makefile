@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 CHECKS ?= 5000
 BENCH ?= .
 PKG ?= ./...
-SECONDS ?= 4
+SECONDS ?= 3
 ROUNDS ?= 3
 NICE ?= 0
 # Tools of the project itself. The go command leaves folders named testdata
@@ -52,7 +52,7 @@ bench: bench-go bench-peers ## both of these, about 12 minutes
 bench-go: ## Go benchmarks with allocations: BENCH=regexp, PKG=./folder
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
-bench-peers: ## beside tcpdump, GoReplay, nginx: SECONDS=4, ROUNDS=3, NICE=0, CELLS, TOOLS, MIFFY=1 (needs root)
+bench-peers: ## beside tcpdump, GoReplay, nginx: SECONDS=3, ROUNDS=3, NICE=0, CELLS, TOOLS, MIFFY=1 (needs root)
 	@testdata/deps.sh bench $(if $(MIFFY),miffy)
 	@go run ./testdata/bench -seconds $(SECONDS) -rounds $(ROUNDS) -nice $(NICE) \
 	  $(if $(CELLS),-cells '$(CELLS)') $(if $(TOOLS),-tools '$(TOOLS)') $(if $(MIFFY),-miffy)

@@ -88,7 +88,7 @@ func parseOptions(args []string, out io.Writer) (o options, err error) {
 	tools := f.String("tools", strings.Join(toolNames, ","), "what is measured; \"none\" is always")
 	cells := f.String("cells", "200b@5000,4k@5000,64k@1000,4k@0", "loads as SIZE@RATE: 200b, 4k, 64k; requests per second, 0 for a closed loop")
 	f.IntVar(&o.rounds, "rounds", 3, "how often each tool gets each load")
-	seconds := f.Float64("seconds", 4, "length of a load")
+	seconds := f.Float64("seconds", 3, "length of a load")
 	idle := f.Float64("idle", 20, "seconds in which shadowtap is attached without traffic, once a round; 0 for none")
 	f.IntVar(&o.connections, "connections", 32, "of the client, all kept alive")
 	f.IntVar(&o.nice, "nice", 0, "niceness of all that is measured and of their session, -20 to 19; below 0 keeps a busy machine's other work out")
@@ -198,13 +198,15 @@ func (s *stage) round(o *owner, name string, p programs, round int, r *results, 
 	}
 }
 
-// sweep removes the run folders of earlier runs that were killed.
+// sweep removes the folders of earlier runs that were killed.
 func sweep() {
-	dirs, _ := filepath.Glob(filepath.Join(admin.Root, instancePrefix+"*"))
-	for _, dir := range dirs {
-		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), instancePrefix))
-		if err == nil && unix.Kill(pid, 0) == unix.ESRCH {
-			os.RemoveAll(dir)
+	for _, start := range []string{filepath.Join(admin.Root, instancePrefix), filepath.Join(os.TempDir(), folderPrefix)} {
+		dirs, _ := filepath.Glob(start + "*")
+		for _, dir := range dirs {
+			text, _, _ := strings.Cut(strings.TrimPrefix(dir, start), "-")
+			if pid, err := strconv.Atoi(text); err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+				os.RemoveAll(dir)
+			}
 		}
 	}
 }

@@ -51,8 +51,11 @@ func (o *owner) Cleanup(f func()) {
 	o.cleanups = append(o.cleanups, f)
 }
 
+// folderPrefix begins the names of temporary folders; the process id follows.
+const folderPrefix = "shadowtap-bench-"
+
 func (o *owner) TempDir() string {
-	dir, err := os.MkdirTemp("", "shadowtap-bench-")
+	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", folderPrefix, os.Getpid()))
 	if err != nil {
 		o.Fatal(err)
 	}

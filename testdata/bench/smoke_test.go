@@ -21,6 +21,11 @@ import (
 func TestRecipe(t *testing.T) {
 	bed.RequireRoot(t)
 	t.Setenv("TMPDIR", t.TempDir())
+	// What a run left that was killed: no process has this number.
+	killed := filepath.Join(os.TempDir(), folderPrefix+"4194305-1")
+	if err := os.Mkdir(killed, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	opt, err := parseOptions([]string{
 		"-tools", "shadowtap-1%,shadowtap-all", "-cells", "4k@500,200b@0", "-rounds", "1", "-seconds", "1", "-idle", "0.2", "-connections", "8", "-cache", t.TempDir(),
 	}, t.Output())
