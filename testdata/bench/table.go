@@ -250,11 +250,11 @@ func (r *results) aims() []aim {
 	cost := func(own, other string, limit float64) aim {
 		ours, theirs := r.figures(own, steady), r.figures(other, steady)
 		a := aim{
-			text:     fmt.Sprintf("%s: CPU of %s and of what the reference spends more, of %s's CPU", steady, own, other),
+			text:     fmt.Sprintf("%s: cost of %s, its CPU and what the reference spends more, of that of %s", steady, own, other),
 			measured: len(ours.cost) > 0 && len(theirs.cost) > 0, limit: limit,
-			value: median(ours.cost) / median(theirs.tool),
+			value: median(ours.cost) / median(theirs.cost),
 		}
-		a.more = fmt.Sprintf(" (%.2f with what the reference spends more on both sides)", median(ours.cost)/median(theirs.cost))
+		a.more = fmt.Sprintf(" (%.2f of the programs' own CPU alone)", median(ours.tool)/median(theirs.tool))
 		return a
 	}
 	ours, theirs := r.figures(shadowtap1, closed).perSecondRatio, r.figures(tcpdump, closed).perSecondRatio
