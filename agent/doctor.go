@@ -71,19 +71,16 @@ func releaseNumbers(s string) (major, minor int) {
 const (
 	capNetAdmin = 12
 	capSysAdmin = 21
-	capPerfmon  = 38
 	capBPF      = 39
 )
 
 // capabilityFinding looks at a set of capabilities: NET_ADMIN to attach, BPF to
-// load, PERFMON because the program adds to pointers what it read from a packet,
-// which the verifier lets nobody else do (kernel/bpf/verifier.c, "pointer
-// arithmetic with it prohibited for !root"). SYS_ADMIN stands in for the last
-// two (include/linux/capability.h, bpf_capable and perfmon_capable).
+// load. SYS_ADMIN stands in for the latter (include/linux/capability.h,
+// bpf_capable).
 func capabilityFinding(have uint64, err error) Finding {
 	f := Finding{Name: "capabilities"}
 	if err != nil {
-		f.Found, f.Do = err.Error(), "the agent needs NET_ADMIN, BPF and PERFMON: run it as root"
+		f.Found, f.Do = err.Error(), "the agent needs NET_ADMIN and BPF: run it as root"
 		return f
 	}
 	has := func(bit int) bool { return have&(1<<bit) != 0 }
@@ -97,13 +94,12 @@ func capabilityFinding(have uint64, err error) Finding {
 	}
 	sort("NET_ADMIN", has(capNetAdmin))
 	sort("BPF", has(capBPF) || has(capSysAdmin))
-	sort("PERFMON", has(capPerfmon) || has(capSysAdmin))
 	if f.OK = lacks == nil; f.OK {
 		f.Found = strings.Join(got, ", ")
 		return f
 	}
 	f.Found = "without " + strings.Join(lacks, ", ")
-	f.Do = "run as root, or with NET_ADMIN (to attach), BPF and PERFMON (to load the tap)"
+	f.Do = "run as root, or with NET_ADMIN (to attach) and BPF (to load the tap)"
 	return f
 }
 

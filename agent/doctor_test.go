@@ -26,20 +26,19 @@ func TestKernelFinding(t *testing.T) {
 }
 
 func TestCapabilityFinding(t *testing.T) {
-	const netAdmin, sysAdmin, perfmon, bpfCap = 1 << 12, 1 << 21, 1 << 38, 1 << 39
+	const netAdmin, sysAdmin, bpfCap = 1 << 12, 1 << 21, 1 << 39
 	for _, tc := range []struct {
 		have  uint64
 		ok    bool
 		found string
 	}{
-		{netAdmin | bpfCap | perfmon, true, "NET_ADMIN, BPF, PERFMON"},
-		{netAdmin | sysAdmin, true, "NET_ADMIN, BPF, PERFMON"},
-		{^uint64(0), true, "NET_ADMIN, BPF, PERFMON"},
-		{netAdmin | bpfCap, false, "without PERFMON"},
-		{netAdmin | perfmon, false, "without BPF"},
-		{bpfCap | perfmon, false, "without NET_ADMIN"},
+		{netAdmin | bpfCap, true, "NET_ADMIN, BPF"},
+		{netAdmin | sysAdmin, true, "NET_ADMIN, BPF"},
+		{^uint64(0), true, "NET_ADMIN, BPF"},
+		{netAdmin, false, "without BPF"},
+		{bpfCap, false, "without NET_ADMIN"},
 		{sysAdmin, false, "without NET_ADMIN"},
-		{0, false, "without NET_ADMIN, BPF, PERFMON"},
+		{0, false, "without NET_ADMIN, BPF"},
 	} {
 		f := capabilityFinding(tc.have, nil)
 		if f.OK != tc.ok || f.Found != tc.found || (f.Do == "") != tc.ok {

@@ -385,7 +385,7 @@ func (m *Maps) Close() error {
 func explain(what string, err error) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%s: %w (needs CAP_BPF and CAP_NET_ADMIN; before kernel 5.11 also CAP_SYS_RESOURCE, before 5.8 CAP_SYS_ADMIN)", what, err)
+		return fmt.Errorf("%s: %w (needs CAP_BPF and CAP_NET_ADMIN; before kernel 6.6 also CAP_PERFMON, before 5.11 also CAP_SYS_RESOURCE)", what, err)
 	case errors.Is(features.HaveMapType(ebpf.RingBuf), ebpf.ErrNotSupported):
 		return fmt.Errorf("%s: %w (the kernel has no ring buffer maps; they came with 5.8, and 5.10 is the oldest that is served)", what, err)
 	}

@@ -35,7 +35,7 @@ enum tap_result {
 #define TAP_REQUESTS  1 /* the destination port is selected */
 #define TAP_RESPONSES 2 /* the source port is selected */
 
-/* tap_event.side */
+/* tap_event.side; TAP_REQUESTS and TAP_RESPONSES are the same bits. */
 #define TAP_SIDE_UNKNOWN   0 /* both ports are selected */
 #define TAP_SIDE_TO_SERVER 1
 #define TAP_SIDE_TO_CLIENT 2

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // recordClasses are those of copy() in tap.bpf.c.
@@ -996,11 +998,102 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// The filter takes the short way for packets that nobody selected. It must
+// count each as the long way does, which a packet takes whose ports are selected.
+func TestFilterCountsAsTheLongWay(t *testing.T) {
+	var all []uint16
+	for p := range uint16(65535) {
+		all = append(all, p+1)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	segment := tcpHeader{src: peer, dst: port, flags: ACK}
+	for _, tc := range []struct {
+		name   string
+		tap    TapConfig
+		frames [][]byte
+	}{
+		{"ethernet", ethernetBoth, [][]byte{
+			ethernet(typeIP4, ip4Header{}.with(segment.with(pattern(100)))),
+			ethernet(typeIP4, ip4Header{}.with(segment.with(nil))),
+			ethernet(typeIP6, ip6Header{}.with(segment.with(pattern(100)))),
+		}},
+		{"no link header", TapConfig{Direction: Both}, [][]byte{
+			// The skb's protocol is what the run takes for the Ethernet type: two bytes of the source.
+			ip4Header{src: "8.0.0.1"}.with(segment.with(pattern(100))),
+			ip6Header{src: "2001:db8:86dd::1"}.with(segment.with(pattern(100))),
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tt := newTap(t, newMaps(t, MapsConfig{RingBytes: 16 << 20}), tc.tap)
+			tt.beat()
+			seen := map[Result]int{}
+			for i := range 3000 {
+				frame := slices.Clone(tc.frames[i%len(tc.frames)])
+				for range rnd.IntN(3) {
+					frame[tc.tap.LinkHeader+rnd.IntN(min(60, len(frame)-tc.tap.LinkHeader))] = byte(rnd.Uint32() >> rnd.IntN(9))
+				}
+				if rnd.IntN(4) == 0 {
+					frame = frame[:max(14+40, len(frame)-rnd.IntN(120))] // what Program.Test takes
+				}
+				tt.maps.SetPorts(all)
+				want := tt.send(frame)
+				if want >= Captured || want == OtherPort { // OtherPort: port 0
+					want = OtherPort
+				}
+				tt.maps.SetPorts(nil)
+				if got := tt.send(frame); got != want {
+					t.Fatalf("%s, want %s: %x", got, want, frame)
+				}
+				seen[want]++
+				if i%100 == 0 {
+					tt.beat()
+					tt.events()
+				}
+			}
+			for _, r := range []Result{OtherPort, NotTCP, Unparsable} {
+				if seen[r] == 0 {
+					t.Errorf("no packet was %s", r)
+				}
+			}
+		})
+	}
+}
+
 // TestVerifierCost bounds what the verifier walks, for each set of constants.
 // A million is its limit (BPF_COMPLEXITY_LIMIT_INSNS); older verifiers walk
 // more, and each attachment pays it again.
 func TestVerifierCost(t *testing.T) {
-	const most = 20_000
+	needRoot(t)
+	t.Run("root", func(t *testing.T) { verifierCost(t, 20_000) })
+	// Without CAP_PERFMON the verifier follows mispredicted branches too, and
+	// refuses what may leak a pointer.
+	t.Run("BPF and NET_ADMIN", func(t *testing.T) {
+		restrict(t, unix.CAP_BPF, unix.CAP_NET_ADMIN)
+		verifierCost(t, 60_000)
+	})
+}
+
+// restrict leaves the calling goroutine's thread no effective capabilities but
+// these. The thread ends with the test's goroutine.
+func restrict(t *testing.T, capabilities ...int) {
+	t.Helper()
+	runtime.LockOSThread()
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var set [2]unix.CapUserData
+	if err := unix.Capget(&head, &set[0]); err != nil {
+		t.Fatal(err)
+	}
+	set[0].Effective, set[1].Effective = 0, 0
+	for _, c := range capabilities {
+		set[c/32].Effective |= 1 << (c % 32)
+	}
+	if err := unix.Capset(&head, &set[0]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func verifierCost(t *testing.T, most uint32) {
+	t.Helper()
 	for _, rings := range []int{1, 4} {
 		m := newMaps(t, MapsConfig{Rings: rings, RingBytes: MinRingBytes})
 		for _, linkHeader := range []int{0, 14} {

@@ -340,7 +340,7 @@ func TestDemoWithoutPrivileges(t *testing.T) {
 	if code != exitTrouble || out != "" {
 		t.Errorf("exit code %d, %s", code, out)
 	}
-	want := "shadowtap: the demo can't run here: capabilities: without NET_ADMIN, BPF, PERFMON; run as root, or with NET_ADMIN (to attach), BPF and PERFMON (to load the tap)\n"
+	want := "shadowtap: the demo can't run here: capabilities: without NET_ADMIN, BPF; run as root, or with NET_ADMIN (to attach) and BPF (to load the tap)\n"
 	if errs != want {
 		t.Errorf("said %q\nwant %q", errs, want)
 	}
@@ -354,14 +354,14 @@ func TestRunWithoutPrivileges(t *testing.T) {
 	}
 }
 
-// Three capabilities suffice, and none of them is too much: the kernel itself
+// Two capabilities suffice, and none of them is too much: the kernel itself
 // says so.
 func TestPrivileges(t *testing.T) {
 	needRoot(t)
-	const netAdmin, perfmon, bpf = 12, 38, 39 // include/uapi/linux/capability.h
-	all := []uintptr{netAdmin, perfmon, bpf}
+	const netAdmin, bpf = 12, 39 // include/uapi/linux/capability.h
+	all := []uintptr{netAdmin, bpf}
 	if code, out, errs := asNobody(t, all, "demo", "--duration", "1s"); code != 0 {
-		t.Errorf("with all three: exit code %d, %s\n%s", code, errs, out)
+		t.Errorf("with both: exit code %d, %s\n%s", code, errs, out)
 	}
 	for i := range all {
 		code, out, _ := asNobody(t, slices.Delete(slices.Clone(all), i, i+1), "doctor", "--interface", "lo")
