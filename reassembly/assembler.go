@@ -169,6 +169,12 @@ const (
 	// window bounds how far ahead of its place a segment may be: the largest
 	// receive window (RFC 7323 section 2.3).
 	window = 1 << 30
+	// silent is after how long without a segment from the owner of a direction
+	// another tap may own it, in nanoseconds; ownerWindow bounds how far from
+	// its place that tap may then be, in bytes: what passes in that time at
+	// 10 Gbit/s.
+	silent      = int64(200 * time.Millisecond)
+	ownerWindow = 1 << 28
 	// resetWindow bounds how far ahead a reset is believed.
 	resetWindow = 1 << 24
 	// connCost is what a connection takes from the budget: Conn, the map's
@@ -195,6 +201,7 @@ type Assembler struct {
 	nodes  nodePool
 
 	oursHoles int // directions with a hole that this capture made
+	splits    int // connections whose key has a network
 	now       int64
 	at        At
 	st        Stats
@@ -258,6 +265,9 @@ func (a *Assembler) Segment(s *Segment) {
 	if c == nil || c.key != k || c.state == connFree {
 		c = a.conns[k]
 	}
+	if s.Network != 0 || a.splits > 0 {
+		c, k = a.inNetwork(c, k, s, from)
+	}
 	if c == nil {
 		if n == 0 && s.Flags&SYN == 0 {
 			return // nothing to follow
@@ -269,12 +279,17 @@ func (a *Assembler) Segment(s *Segment) {
 		c = a.syn(c, s, from)
 	}
 	h, p := &c.half[from], &c.half[1-from]
-	if !h.tapped {
-		h.tapped, h.tap = true, s.Tap
-	} else if h.tap != s.Tap {
-		a.st.OtherInterface += n
-		return
+	switch {
+	case !h.tapped:
+		h.tapped, h.tap, h.network = true, s.Tap, s.Network
+	case !h.owner(s):
+		if c.state != connOpen || !h.takesOver(s) {
+			a.st.OtherInterface += n
+			return
+		}
+		h.tap, h.network = s.Tap, s.Network
 	}
+	h.seen = s.Time
 	if c.client < 0 {
 		c.learn(s.Side, from)
 	}

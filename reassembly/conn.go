@@ -12,15 +12,18 @@ type key struct {
 	addr   [2][16]byte
 	port   [2]uint16
 	domain uint16
+	// split is 0 but for a connection whose endpoints another one has too, in
+	// another network.
+	split uint32
 }
 
 // keyOf gives the key and which endpoint of it sent the segment.
 func keyOf(s *Segment) (key, int) {
 	d := bytes.Compare(s.Src[:], s.Dst[:])
 	if d < 0 || d == 0 && s.SrcPort <= s.DstPort {
-		return key{[2][16]byte{s.Src, s.Dst}, [2]uint16{s.SrcPort, s.DstPort}, s.Domain}, 0
+		return key{[2][16]byte{s.Src, s.Dst}, [2]uint16{s.SrcPort, s.DstPort}, s.Domain, 0}, 0
 	}
-	return key{[2][16]byte{s.Dst, s.Src}, [2]uint16{s.DstPort, s.SrcPort}, s.Domain}, 1
+	return key{[2][16]byte{s.Dst, s.Src}, [2]uint16{s.DstPort, s.SrcPort}, s.Domain, 0}, 1
 }
 
 type connState uint8
@@ -83,19 +86,48 @@ type half struct {
 	// since and sinceSeg are when the hold began.
 	since    int64
 	sinceSeg uint32
-	queued   int32 // bytes taken by the queue
-	head     *node
-	tail     *node
-	tap      uint16
-	state    halfState
-	how      uint8
-	tapped   bool
-	synced   bool // isn is from a SYN or its acknowledgement
-	ours     bool // the hole is one that the capture made
+	// seen is the time of the owner's last segment.
+	seen   int64
+	queued int32 // bytes taken by the queue
+	// tap and network are the owner's: where this direction is taken from. A
+	// copy from elsewhere is other_interface.
+	network uint32
+	head    *node
+	tail    *node
+	tap     uint16
+	state   halfState
+	how     uint8
+	tapped  bool
+	synced  bool // isn is from a SYN or its acknowledgement
+	ours    bool // the hole is one that the capture made
 }
 
 // offset is the stream offset of a sequence number.
 func (h *half) offset(seq uint32) uint64 { return h.off + uint64(int64(int32(seq-h.next))) }
+
+// owner says whether the direction is taken from where s comes from.
+func (h *half) owner(s *Segment) bool { return h.tap == s.Tap && h.network == s.Network }
+
+// takesOver says whether the direction is taken from elsewhere from now on,
+// from where s comes from: where it goes on at exactly the next byte (that tap
+// stands before the owner on the path, the path has changed, or the owner lost
+// the segment), or where the owner is silent, because its interface has gone or
+// its tap was taken off. A place far from this one is another connection's: a
+// proxy between two taps can keep the addresses.
+func (h *half) takesOver(s *Segment) bool {
+	if h.state == halfOpen && s.Flags&SYN == 0 && s.Seq == h.next && (len(s.Payload) > 0 || s.Flags&(FIN|RST) != 0) {
+		return true
+	}
+	return h.quiet(s) && (h.state != halfOpen || near(s.Seq, h.next, ownerWindow))
+}
+
+// quiet says that the owner has shown nothing for long.
+func (h *half) quiet(s *Segment) bool { return s.Time-h.seen > silent }
+
+func near(a, b uint32, by int32) bool {
+	d := int32(a - b)
+	return -by <= d && d <= by
+}
 
 // ackedAt is the position in the other stream of the first segment that
 // acknowledged seq of h.
@@ -168,6 +200,38 @@ func (c *Conn) FromStart(d Dir) bool {
 	return c.half[i].synced
 }
 
+// inNetwork finds the connection of a segment that came in a tunnel, or that a
+// tunnel's repeats. c is that of the key k, nil without one.
+//
+// A network is not part of a key: many tunnels number the receiver's network or
+// the sender's identity, so that the directions of one connection differ in it.
+// It tells connections apart only where their numbers show that the endpoints
+// collide; both directions of the later one must then be in the same network.
+func (a *Assembler) inNetwork(c *Conn, k key, s *Segment, from int) (*Conn, key) {
+	other := k
+	other.split = max(s.Network, 1)
+	if a.splits > 0 {
+		if x := a.conns[other]; x != nil {
+			return x, other
+		}
+	}
+	if c == nil {
+		return nil, k
+	}
+	h := &c.half[from]
+	if !h.tapped || h.network == s.Network {
+		return c, k
+	}
+	if s.Flags&SYN != 0 {
+		if h.synced && h.isn != s.Seq {
+			return nil, other
+		}
+	} else if len(s.Payload) > 0 && h.state >= halfOpen && !near(s.Seq, h.next, ownerWindow) {
+		return nil, other
+	}
+	return c, k
+}
+
 // open makes a connection.
 func (a *Assembler) open(k key) *Conn {
 	for !a.budget.Take(connCost) {
@@ -188,6 +252,9 @@ func (a *Assembler) open(k key) *Conn {
 	c.seen = a.now
 	a.order = append(a.order, c)
 	a.conns[k] = c
+	if k.split != 0 {
+		a.splits++
+	}
 	a.st.Opened++
 	return c
 }
@@ -237,6 +304,9 @@ func (a *Assembler) forget(c *Conn) {
 	if a.conns[c.key] == c {
 		delete(a.conns, c.key)
 	}
+	if c.key.split != 0 {
+		a.splits--
+	}
 	last := len(a.order) - 1
 	a.order[c.index] = a.order[last]
 	a.order[c.index].index = c.index
@@ -254,7 +324,7 @@ func (a *Assembler) forget(c *Conn) {
 // syn takes the SYN of s and returns the connection that it belongs to.
 func (a *Assembler) syn(c *Conn, s *Segment, from int) *Conn {
 	h := &c.half[from]
-	if h.tapped && h.tap != s.Tap && c.state == connOpen {
+	if h.tapped && !h.owner(s) && c.state == connOpen && !h.quiet(s) {
 		return c // a copy from another tap
 	}
 	switch {

@@ -22,6 +22,14 @@
 // acknowledgement may stand before its data, by at most Config.HoldTime and
 // Config.HoldSegments.
 //
+// # Several taps
+//
+// The tap that shows a direction first owns it; a copy from another is counted
+// other_interface. A tap that goes on at exactly the next byte becomes the
+// owner, and so does one that shows the direction while the owner was silent for
+// 200 ms. So the directions of a connection may be on two interfaces, a path may
+// change, and an interface may go away.
+//
 // # Not done here
 //
 // Checksums are not looked at (they are not valid on the sending side of an

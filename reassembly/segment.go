@@ -38,6 +38,9 @@ type Segment struct {
 	// Tap tells taps apart; Domain the namespaces (0 is the host's).
 	Tap    uint16
 	Domain uint16
+	// Network tells apart the virtual networks of the tunnels that a capture
+	// file's packets were in (its use: Assembler.inNetwork); 0 is none.
+	Network uint32
 	// Seq and Ack as on the wire; Seq moved by the piece's offset.
 	Seq, Ack uint32
 	Flags    Flags
