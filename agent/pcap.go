@@ -18,6 +18,8 @@ type PcapOptions struct {
 	Path string
 	// Ports are the servers' ports. Required.
 	Ports []uint16
+	// Decapsulate opens VXLAN, Geneve and GRE.
+	Decapsulate bool
 	// Exchanges gets each complete exchange as a JSON line. Nil means none.
 	Exchanges io.Writer
 	// Memory bounds connections and bodies, in bytes. Zero means 256 MiB.
@@ -29,7 +31,7 @@ type PcapOptions struct {
 // Pcap reads a capture file through the pipeline of the live agent and gives
 // the ledger. What was read before an error counts and was written.
 func Pcap(ctx context.Context, o PcapOptions) ([]telemetry.Count, error) {
-	f, err := capture.OpenFile(capture.FileConfig{Path: o.Path, Ports: o.Ports})
+	f, err := capture.OpenFile(capture.FileConfig{Path: o.Path, Ports: o.Ports, Decapsulate: o.Decapsulate})
 	if err != nil {
 		return nil, err
 	}

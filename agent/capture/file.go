@@ -20,8 +20,9 @@ type FileConfig struct {
 	// Ports are the TCP ports of servers; packets to and from them are
 	// selected. At least one is required.
 	Ports []uint16
-	// Decapsulate asks for the packets inside VXLAN, Geneve and GRE. It must be
-	// false: this version does not undo tunnels.
+	// Decapsulate asks for the packets inside VXLAN (UDP port 4789), Geneve
+	// (UDP port 6081) and GRE. A packet in a tunnel is counted once, by what is
+	// innermost.
 	Decapsulate bool
 }
 
@@ -100,10 +101,9 @@ func OpenFile(cfg FileConfig) (*File, error) {
 		return nil, errors.New("capture: Path is empty")
 	case len(cfg.Ports) == 0:
 		return nil, errors.New("capture: Ports is empty")
-	case cfg.Decapsulate:
-		return nil, errors.New("capture: Decapsulate: not in this version")
 	}
 	f := &File{name: cfg.Path}
+	f.dec.decapsulate = cfg.Decapsulate
 	for _, p := range cfg.Ports {
 		if p == 0 {
 			return nil, errors.New("capture: Ports has a 0")
@@ -207,7 +207,8 @@ func (f *File) Run(ctx context.Context, sink Sink) error {
 		}
 		seg = reassembly.Segment{
 			Src: pkt.src, Dst: pkt.dst, SrcPort: pkt.srcPort, DstPort: pkt.dstPort,
-			Seq: pkt.seq, Ack: pkt.ack, Flags: pkt.flags, Side: pkt.side, Time: when, Payload: pkt.payload,
+			Seq: pkt.seq, Ack: pkt.ack, Flags: pkt.flags, Side: pkt.side, Time: when, Network: pkt.network,
+			Payload: pkt.payload,
 		}
 		f.stats.Bytes += uint64(len(pkt.payload))
 		if lacks := pkt.length - len(pkt.payload); lacks > 0 {

@@ -449,7 +449,6 @@ func TestOpenFileErrors(t *testing.T) {
 		{FileConfig{Ports: []uint16{80}}, "Path"},
 		{FileConfig{Path: ok}, "Ports"},
 		{FileConfig{Path: ok, Ports: []uint16{0}}, "Ports"},
-		{FileConfig{Path: ok, Ports: []uint16{80}, Decapsulate: true}, "Decapsulate"},
 		{FileConfig{Path: filepath.Join(dir, "missing"), Ports: []uint16{80}}, "no such file"},
 		{FileConfig{Path: dir, Ports: []uint16{80}}, "directory"},
 		{FileConfig{Path: put("empty", ""), Ports: []uint16{80}}, "empty"},

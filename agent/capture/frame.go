@@ -55,6 +55,8 @@ type packet struct {
 	seq, ack         uint32
 	flags            reassembly.Flags
 	side             reassembly.Side
+	// network tells apart the networks inside tunnels; 0 is none.
+	network uint32
 	// payload is what the file has of the TCP payload, of which the packet
 	// had length bytes. It lies in the frame.
 	payload []byte
@@ -64,11 +66,15 @@ type packet struct {
 // decoder decodes frames. It belongs to one goroutine.
 type decoder struct {
 	ports portSet
-	eth   layers.Ethernet
-	tag   layers.Dot1Q
-	null  layers.Loopback
-	ip4   layers.IPv4
-	tcp   layers.TCP
+	// decapsulate opens tunnels; depth is how many were opened around the
+	// packet at hand.
+	decapsulate bool
+	depth       int
+	eth         layers.Ethernet
+	tag         layers.Dot1Q
+	null        layers.Loopback
+	ip4         layers.IPv4
+	tcp         layers.TCP
 }
 
 // portSet is a set of TCP ports.
@@ -100,6 +106,7 @@ func linkName(link uint32) string {
 // are there, from its link header on. It fills p for the classes captured and
 // noPayload.
 func (d *decoder) decode(link uint32, data []byte, wire int, p *packet) class {
+	d.depth, p.network = 0, 0
 	var proto layers.EthernetType
 	whole := len(data)
 	switch link {
@@ -148,13 +155,17 @@ func (d *decoder) decode(link uint32, data []byte, wire int, p *packet) class {
 	default:
 		return unparsable
 	}
+	return d.tagged(proto, data, wire-(whole-len(data)), p)
+}
+
+// tagged reads what follows a link header: VLAN tags and the packet.
+func (d *decoder) tagged(proto layers.EthernetType, data []byte, wire int, p *packet) class {
 	for tags := 0; proto == layers.EthernetTypeDot1Q || proto == layers.EthernetTypeQinQ || proto == etherQinQ9100; tags++ {
 		if tags == maxTags || d.tag.DecodeFromBytes(data, gopacket.NilDecodeFeedback) != nil {
 			return unparsable
 		}
-		proto, data = d.tag.Type, data[4:]
+		proto, data, wire = d.tag.Type, data[4:], wire-4
 	}
-	wire -= whole - len(data)
 	switch proto {
 	case layers.EthernetTypeIPv4:
 		return d.v4(data, wire, p)
@@ -180,6 +191,9 @@ func (d *decoder) v4(data []byte, wire int, p *packet) class {
 	// not matter here, the fields before them are set.
 	_ = d.ip4.DecodeFromBytes(data[:min(head, len(data))], gopacket.NilDecodeFeedback)
 	if d.ip4.Protocol != layers.IPProtocolTCP {
+		if d.mayCarry(d.ip4.Protocol) {
+			return d.carried4(data, head, wire, p)
+		}
 		return notTCP
 	}
 	if d.ip4.FragOffset != 0 || d.ip4.Flags&layers.IPv4MoreFragments != 0 {
@@ -218,6 +232,9 @@ func (d *decoder) v6(data []byte, wire int, p *packet) class {
 				if after == layers.IPProtocolTCP || isExtension(after) {
 					return fragment
 				}
+				if d.mayCarry(after) {
+					return carriedFragment(after, data, off+8, binary.BigEndian.Uint16(data[off+2:])>>3 == 0)
+				}
 				return notTCP
 			}
 			size = 8
@@ -230,6 +247,9 @@ func (d *decoder) v6(data []byte, wire int, p *packet) class {
 		return unparsable
 	}
 	if next != layers.IPProtocolTCP {
+		if d.mayCarry(next) {
+			return d.carried(next, data, off, wire, p)
+		}
 		return notTCP
 	}
 	copy(p.src[:], data[8:24])

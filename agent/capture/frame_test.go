@@ -379,6 +379,11 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { d.decode(linkEthernet, frame, len(frame), &p) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+	d = newTunnelDecoder(80)
+	frame = ether(outer4(t, layers.IPProtocolUDP, udp(portVXLAN, vxlan(7, frame))))
+	if n := testing.AllocsPerRun(100, func() { d.decode(linkEthernet, frame, len(frame), &p) }); n != 0 || len(p.payload) != 5 {
+		t.Errorf("in a tunnel: %v allocations, payload %q", n, p.payload)
+	}
 }
 
 func BenchmarkDecode(b *testing.B) {

@@ -20,6 +20,8 @@ func pcapCommand() *cli.Command {
 			"ledger: what became of every packet, byte and exchange.",
 		Flags: []cli.Flag{
 			portFlag(),
+			&cli.BoolFlag{Name: "decapsulate", Category: whatCategory, Value: true,
+				Usage: "open VXLAN, Geneve and GRE (--decapsulate=false: read what is outside only)"},
 			&cli.BoolFlag{Name: "exchanges", Category: whatCategory, Usage: "print each complete exchange as a JSON line"},
 		},
 		Action: func(c *cli.Context) error {
@@ -34,7 +36,7 @@ func pcapCommand() *cli.Command {
 				return errNoPort
 			}
 			log, _ := newLogger(c.App.ErrWriter, config.Log{})
-			o := agent.PcapOptions{Path: c.Args().First(), Ports: p, Log: log}
+			o := agent.PcapOptions{Path: c.Args().First(), Ports: p, Decapsulate: c.Bool("decapsulate"), Log: log}
 			if c.Bool("exchanges") {
 				o.Exchanges = c.App.Writer
 			}

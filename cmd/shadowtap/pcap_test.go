@@ -181,3 +181,34 @@ func TestPcapLineIsJSON(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
+
+// Tunnels are opened unless --decapsulate=false says otherwise.
+func TestPcapDecapsulates(t *testing.T) {
+	inner := newPcap()
+	inner.get(80, "GET /inside HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	// Each packet goes into a GRE packet (RFC 2784) in IPv4.
+	outer := newPcap()
+	for b := inner.Bytes()[24:]; len(b) > 0; {
+		n := binary.LittleEndian.Uint32(b[8:])
+		packet := b[16 : 16+n]
+		outer.Write(b[:8])
+		outer.le32(24+n, 24+n)
+		ip := binary.BigEndian.AppendUint16([]byte{0x45, 0}, uint16(24+n))
+		outer.Write(append(ip, 0, 1, 0x40, 0, 64, 47, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 0, 0, 8, 0))
+		outer.Write(packet)
+		b = b[16+n:]
+	}
+	path := t.TempDir() + "/gre.pcap"
+	if err := os.WriteFile(path, outer.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		flag string
+		want int
+	}{{"--decapsulate", 1}, {"--decapsulate=true", 1}, {"--decapsulate=false", 0}, {"--exchanges", 1}} {
+		code, stdout, stderr := call(t, "pcap", "--port", "80", "--exchanges", c.flag, path)
+		if n := strings.Count(stdout, `"uri":"/inside"`); code != 0 || n != c.want {
+			t.Errorf("%s: exit %d, %d exchanges, want %d: %s%s", c.flag, code, n, c.want, stdout, stderr)
+		}
+	}
+}
