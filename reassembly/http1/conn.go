@@ -14,6 +14,8 @@ const (
 	sideIdle sideState = iota
 	sideHead
 	sideBody
+	// sideProxy: before the first request, where a PROXY header may be.
+	sideProxy
 	// sideSeek: out of sync; looking for a segment that begins a message.
 	sideSeek
 	// sideWait: behind a CONNECT, until its answer says what follows.
@@ -92,6 +94,7 @@ type conn struct {
 	lastInterim uint64
 	interim     bool
 
+	proxy    *proxyHeader // in sideProxy
 	overlaps [2]struct{ from, to uint64 }
 	free     *conn
 }
@@ -119,6 +122,9 @@ func (c *conn) Doubt(d reassembly.Dir, from, to uint64) {
 // End implements reassembly.Handler.
 func (c *conn) End(d reassembly.Dir, how reassembly.End) {
 	if d == reassembly.Client {
+		if c.proxy != nil {
+			c.endProxy()
+		}
 		c.req.state = sideEnd
 		return
 	}
@@ -132,6 +138,9 @@ func (c *conn) End(d reassembly.Dir, how reassembly.End) {
 // Close implements reassembly.Handler.
 func (c *conn) Close(why reassembly.Close) {
 	p := c.p
+	if c.proxy != nil {
+		c.endProxy()
+	}
 	if c.proven != nil {
 		c.confirm(true)
 	}
@@ -248,9 +257,17 @@ func (c *conn) kill() {
 // ---- the client's direction
 
 func (c *conn) clientData(b []byte, at *reassembly.At) {
+	c.joinClient()
+	if at.Offset == 0 && c.clientSync && c.req.state == sideIdle && mayBeProxy(b) {
+		c.proxy = &proxyHeader{at: *at}
+		c.req.state = sideProxy
+	}
+	c.readClient(b, at)
+}
+
+func (c *conn) readClient(b []byte, at *reassembly.At) {
 	off := at.Offset
 	p := c.p
-	c.joinClient()
 	if c.proven != nil && c.first == nil && at.AckOK && c.boundaryOK && at.Ack == c.lastEnd {
 		c.confirm(true)
 	}
@@ -310,6 +327,9 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 				}
 				c.finishRequest()
 			}
+		case sideProxy:
+			n := c.proxyData(b)
+			b, off = b[n:], off+uint64(n)
 		case sideSeek:
 			p.st.AfterGap += uint64(len(b))
 			c.clientSeen = true
@@ -774,6 +794,16 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 		c.failRequest(exchange.ResultGap, exchange.ReasonNone)
 	case sideHead:
 		c.failRequest(exchange.ResultGap, exchange.ReasonNone)
+	case sideProxy:
+		if c.proxy.skip(n) {
+			return
+		}
+		c.endProxy()
+		if c.cur != nil {
+			c.failRequest(exchange.ResultGap, exchange.ReasonNone)
+			return
+		}
+		c.loseClient()
 	case sideIdle:
 		c.loseClient()
 	}

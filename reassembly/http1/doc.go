@@ -24,6 +24,9 @@
 //     before it did. On a connection that was joined late the first segment of
 //     all may do too, when the answer then acknowledges exactly its end.
 //
+// A PROXY protocol header before the first request is stepped over: its bytes are
+// parsed, and the client of the exchange stays that of the TCP connection.
+//
 // # Not done here
 //
 // HTTP/2 and TLS are recognised and counted. Behind a 101 or the 2xx to a
