@@ -45,6 +45,7 @@ type seg struct {
 	x        int // the exchange that its bytes belong to, -1 for none
 	lost     uint64
 	time     int64
+	tap      uint16
 }
 
 type conversation struct {
@@ -353,7 +354,7 @@ func run(t testing.TB, segs []seg, live bool, w exchange.Want) result {
 	var s reassembly.Segment
 	for i := range segs {
 		x := &segs[i]
-		s = reassembly.Segment{SrcPort: 1024, DstPort: 80, Seq: x.seq, Ack: x.ack, Flags: x.flags, Payload: x.b, Time: x.time, Lost: x.lost, Side: reassembly.ToServer}
+		s = reassembly.Segment{SrcPort: 1024, DstPort: 80, Seq: x.seq, Ack: x.ack, Flags: x.flags, Payload: x.b, Time: x.time, Lost: x.lost, Tap: x.tap, Side: reassembly.ToServer}
 		s.Src[15], s.Dst[15] = 1, 2
 		if !x.toServer {
 			s.SrcPort, s.DstPort, s.Src, s.Dst, s.Side = s.DstPort, s.SrcPort, s.Dst, s.Src, reassembly.ToClient
