@@ -99,7 +99,7 @@ const (
 	DoubtHost
 	// DoubtConnect: the method is CONNECT.
 	DoubtConnect
-	// DoubtUpgrade: the request asks for another protocol.
+	// DoubtUpgrade: the request asks for another protocol than a WebSocket.
 	DoubtUpgrade
 	// DoubtTarget: the target is neither origin-form nor "*".
 	DoubtTarget
@@ -111,11 +111,17 @@ const (
 	DoubtSyntax
 	// DoubtChunk: a chunk size line that readers may take differently.
 	DoubtChunk
+	// DoubtWebSocket: the request asks for a WebSocket (RFC 6455 section 4.1).
+	DoubtWebSocket
+	// DoubtEventStream: the answer is a stream of server-sent events, which may
+	// not end and is another one each time.
+	DoubtEventStream
 	NumDoubts
 )
 
 var doubtWords = [NumDoubts]string{
 	"", "te_and_cl", "te", "te_in_1_0", "cl", "host", "connect", "upgrade", "target", "urgent", "overlap", "syntax", "chunk",
+	"websocket", "event_stream",
 }
 
 // String gives the ledger's reason label.

@@ -50,10 +50,13 @@ const (
 	ReasonBody
 	// ReasonPipeline: more requests wait for an answer than are followed.
 	ReasonPipeline
+	// ReasonEventStream: it ended in the middle of an answer of server-sent
+	// events, as most of those do.
+	ReasonEventStream
 	NumReasons
 )
 
-var reasonWords = [NumReasons]string{"", "cut", "late", "tls", "http2", "protocol", "direction", "framing", "syntax", "refused", "unproven", "head", "body", "pipeline"}
+var reasonWords = [NumReasons]string{"", "cut", "late", "tls", "http2", "protocol", "direction", "framing", "syntax", "refused", "unproven", "head", "body", "pipeline", "event_stream"}
 
 // String gives the ledger's reason label.
 func (r Reason) String() string { return reasonWords[r] }

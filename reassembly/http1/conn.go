@@ -160,6 +160,9 @@ func (c *conn) Close(why reassembly.Close) {
 		if !r.done {
 			why = exchange.ReasonCut
 		}
+		if r.events && why == exchange.ReasonCut {
+			why = exchange.ReasonEventStream
+		}
 		if result != exchange.ResultNoResponse {
 			why = exchange.ReasonNone
 		}
@@ -617,6 +620,9 @@ func requestDoubt(method, target []byte, minor byte, f *framingFields) exchange.
 	case string(method) == "CONNECT":
 		return exchange.DoubtConnect
 	case f.upgrade != nil:
+		if asksFor(f.upgrade, "websocket") {
+			return exchange.DoubtWebSocket
+		}
 		return exchange.DoubtUpgrade
 	case target[0] != '/' && string(target) != "*":
 		return exchange.DoubtTarget
@@ -624,6 +630,12 @@ func requestDoubt(method, target []byte, minor byte, f *framingFields) exchange.
 		return exchange.DoubtTarget
 	}
 	return f.doubt
+}
+
+// asksFor says whether an Upgrade field names a protocol.
+func asksFor(upgrade []byte, protocol string) (yes bool) {
+	eachToken(upgrade, func(t []byte) { yes = yes || exchange.EqualFoldToken(t, protocol) })
+	return yes
 }
 
 // requestFraming is RFC 9112 section 6.3 for requests.
@@ -1034,8 +1046,11 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 	if r != nil {
 		method = r.method
 		r.status, r.rFirst = status, c.respFirst
-		if f.te && f.cl {
+		switch {
+		case f.te && f.cl:
 			r.rDoubt = exchange.DoubtTEAndCL
+		case f.events && status/100 == 2:
+			r.rDoubt, r.events = exchange.DoubtEventStream, true
 		}
 		if !r.headDone { // its method, and so the framing, is not known
 			r.spoiled, c.serverSync = true, false
@@ -1133,7 +1148,7 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 	}
 	h2 := false
 	if status == 101 {
-		eachToken(f.upgrade, func(t []byte) { h2 = h2 || exchange.EqualFoldToken(t, "h2c") })
+		h2 = asksFor(f.upgrade, "h2c")
 	}
 	if h2 {
 		r.fail, r.failWhy = exchange.ResultUnparsable, exchange.ReasonHTTP2

@@ -43,6 +43,7 @@ type framingFields struct {
 	hosts    int
 	host     []byte
 	upgrade  []byte
+	events   bool // Content-Type: text/event-stream
 	expect   bool
 	close    bool
 	keep     bool
@@ -147,6 +148,13 @@ func (f *framingFields) note(name, value []byte) {
 					f.upgrades = true
 				}
 			})
+		}
+	case 12:
+		if exchange.EqualFoldToken(name, "content-type") {
+			if i := bytes.IndexByte(value, ';'); i >= 0 {
+				value = value[:i]
+			}
+			f.events = exchange.EqualFoldToken(trim(value), "text/event-stream")
 		}
 	case 14:
 		if exchange.EqualFoldToken(name, "content-length") {

@@ -137,6 +137,7 @@ type pending struct {
 	expect     bool
 	reused     bool
 	late       bool // counted in Stats.Late
+	events     bool // the answer is a stream of events
 	method     methodKind
 	minor      byte
 	doubt      exchange.Doubt
