@@ -43,11 +43,12 @@ func TestRecipe(t *testing.T) {
 		t.Fatalf("%d samples and %d idle figures, want 6 and 1", len(r.samples), len(r.idle))
 	}
 	for _, x := range r.samples {
-		if x.Right == 0 || x.Right != x.Sent || x.referenceCPU <= 0 || x.P50 <= 0 {
+		if x.Right == 0 || x.Right != x.Sent || x.referenceCPU <= 0 {
 			t.Errorf("%s %s: %+v", x.tool, x.cell, x)
 		}
-		// The warm-up has half of this again.
-		if x.cell.rate > 0 && (x.Sent < 700 || x.Sent > 751) {
+		// The warm-up has half of this again. A machine with other work to do
+		// sends less; more it must not.
+		if x.cell.rate > 0 && x.Sent > 751 {
 			t.Errorf("%s %s: %d requests at %v/s in 1.5 s", x.tool, x.cell, x.Sent, x.cell.rate)
 		}
 		if x.tool == none {
