@@ -22,6 +22,7 @@ var mayImport = map[string]string{
 	"reassembly/exchange": "",
 	"reassembly":          "reassembly/exchange",
 	"reassembly/http1":    "reassembly reassembly/exchange",
+	"reassembly/http2":    "reassembly reassembly/exchange golang.org/x/net/http2/hpack",
 	"bpf":                 "github.com/cilium/ebpf golang.org/x/sys/unix",
 	"agent/attach":        "bpf github.com/cilium/ebpf github.com/vishvananda/netlink golang.org/x/sys/unix",
 	"agent/capture":       "bpf reassembly github.com/cilium/ebpf github.com/google/gopacket golang.org/x/sys/unix",
@@ -48,7 +49,7 @@ var mayImport = map[string]string{
 
 	// The only place that knows all rooms. kfake is the demo's broker, kgo asks
 	// whether another is there.
-	"agent": "reassembly/exchange reassembly reassembly/http1 bpf agent/attach agent/capture agent/sample agent/replay diff agent/redact " +
+	"agent": "reassembly/exchange reassembly reassembly/http1 reassembly/http2 bpf agent/attach agent/capture agent/sample agent/replay diff agent/redact " +
 		"agent/publish agent/telemetry agent/telemetry/admin agent/off agent/config github.com/twmb/franz-go/pkg/kfake github.com/twmb/franz-go/pkg/kgo golang.org/x/sync golang.org/x/sys/unix",
 	// Flags and environment to agent's functions; config is what they fill in,
 	// telemetry and admin what status prints.
@@ -132,7 +133,7 @@ func TestImports(t *testing.T) {
 // The table's own rooms make no circle with an order that says where data goes:
 // a room imports only rooms before it.
 func TestImportsFollowTheData(t *testing.T) {
-	order := []string{"reassembly/exchange", "reassembly", "reassembly/http1", "bpf", "agent/capture", "agent/attach", "agent/sample",
+	order := []string{"reassembly/exchange", "reassembly", "reassembly/http1", "reassembly/http2", "bpf", "agent/capture", "agent/attach", "agent/sample",
 		"agent/replay", "diff", "agent/redact", "agent/publish", "agent/telemetry/admin", "agent/telemetry", "agent/off", "agent/config",
 		"agent", "cmd/shadowtap"}
 	for i, room := range order {

@@ -106,7 +106,7 @@ func hint(before, now []telemetry.Count) advice {
 		return h
 	}
 	if name, n := d.most("delivered_bytes", "after_gap", "unparsable", "upgraded", "evicted"); n > 0 {
-		return advice{name, fmt.Sprintf("%d bytes passed behind a hole, in connections that were open before the agent, or that are no HTTP/1", n),
+		return advice{name, fmt.Sprintf("%d bytes passed behind a hole, in connections that were open before the agent, or that are no HTTP", n),
 			"new connections are read from their start: wait for one, or restart the client"}
 	}
 	if n := telemetry.NewLedger(now)["exchanges"][telemetry.InFlightKey]; n > 0 {
@@ -185,17 +185,19 @@ func hintExchanges(d deltas) advice {
 		"no_response": "requests pass, but not their answers: capture where both directions pass, or the server does not answer",
 		"gap":         "packets are missing: look at ring_full and over_budget in shadowtap status, and whether traffic takes a second path",
 		"too_large":   "heads are over 64 KiB, or request bodies over capture.max_body: raise it",
-		"unparsable":  "it is no HTTP/1 that all readers understand in the same way: shadowtap status --json and /metrics have the reasons",
+		"unparsable":  "it is no HTTP that all readers understand in the same way: shadowtap status --json and /metrics have the reasons",
 		"evicted":     "capture.memory is too small for the open connections: raise it",
 		"stopped":     "the agent stops",
 	}[name]
 	cause := name
 	if name == "unparsable" {
 		why := map[string]string{
-			"tls":       "it is TLS: capture behind what ends it",
-			"http2":     "it is HTTP/2, which this version counts and does not read: let the client speak HTTP/1.1",
-			"protocol":  "it is neither HTTP/1, HTTP/2 nor TLS: is it the right port?",
-			"direction": "nobody can tell which side is the server: only new connections show it",
+			"tls":        "it is TLS: capture behind what ends it",
+			"http2":      "it is HTTP/2 that breaks the rules for frames: look at what sends it",
+			"http2_late": "it is HTTP/2 on connections that were open before the agent, or in which packets are missing: it can be read only from a connection's start. Restart the client, or wait for new connections",
+			"hpack":      "it is HTTP/2 whose header compression can't be followed: new connections are read from their start",
+			"protocol":   "it is neither HTTP/1, HTTP/2 nor TLS: is it the right port?",
+			"direction":  "nobody can tell which side is the server: only new connections show it",
 		}
 		most := uint64(0)
 		for reason := range why {

@@ -14,9 +14,12 @@ import (
 
 // exchangeLine is one exchange as --exchanges prints it.
 type exchangeLine struct {
-	Client   string   `json:"client"`
-	Server   string   `json:"server"`
+	Client string `json:"client"`
+	Server string `json:"server"`
+	// Proto is http/1 or h2c: HTTP/2 in the clear.
 	Proto    string   `json:"proto"`
+	Stream   uint32   `json:"stream,omitempty"`
+	Pushed   bool     `json:"pushed,omitempty"`
 	Method   string   `json:"method"`
 	URI      string   `json:"uri"`
 	Host     string   `json:"host"`
@@ -24,6 +27,15 @@ type exchangeLine struct {
 	Interim  []int    `json:"interim"`
 	Request  bodyLine `json:"request"`
 	Response bodyLine `json:"response"`
+	// Reset is there when the stream was reset though both messages were whole.
+	Reset *resetLine `json:"rst_stream,omitempty"`
+	// GRPCStatus is grpc-status as on the wire.
+	GRPCStatus string `json:"grpc_status,omitempty"`
+}
+
+type resetLine struct {
+	By   string `json:"by"` // client or server
+	Code uint32 `json:"code"`
 }
 
 type bodyLine struct {
@@ -76,6 +88,18 @@ func (l *exchangeLines) write(x *exchange.Exchange) {
 	}
 	if line.Interim == nil {
 		line.Interim = []int{}
+	}
+	if x.Stream != 0 {
+		line.Proto, line.Stream, line.Pushed = "h2c", x.Stream, x.Pushed
+	}
+	if r := x.Reset; r != nil {
+		line.Reset = &resetLine{By: "client", Code: r.Code}
+		if r.ByServer {
+			line.Reset.By = "server"
+		}
+	}
+	if x.GRPC != nil {
+		line.GRPCStatus = x.GRPC.Status
 	}
 	if !l.add(&line) {
 		_ = l.flush() // the last flush tells of the error

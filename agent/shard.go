@@ -10,6 +10,7 @@ import (
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"github.com/shadowtap/shadowtap/reassembly/http2"
 )
 
 // shard is one ring's share of the work: the assembler and the parsers of its
@@ -17,7 +18,8 @@ import (
 // goroutine, except snapshot.
 type shard struct {
 	asm    *reassembly.Assembler
-	parser *http1.Parser
+	http1  *http1.Parser
+	http2  *http2.Parser
 	sample *sample.Shard // nil without experiments
 	// stop is when the agent began to stop, in nanoseconds since the Unix
 	// epoch; 0 before. Any goroutine may set it.
@@ -56,11 +58,18 @@ const (
 
 func newShard(cfg shardConfig) (*shard, error) {
 	budget := &reassembly.Budget{Limit: cfg.memory}
-	parser, err := http1.New(http1.Config{Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName})
+	h2, err := http2.New(http2.Config{Keeper: unreplayable{cfg.keeper}, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName})
 	if err != nil {
 		return nil, err
 	}
-	rc := reassembly.Config{Factory: parser, Budget: budget}
+	h1, err := http1.New(http1.Config{
+		Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName,
+		HTTP2: h2.Open, Frames: http2.Frames,
+	})
+	if err != nil {
+		return nil, err
+	}
+	rc := reassembly.Config{Factory: h1, Budget: budget}
 	if cfg.file {
 		rc.HoldTime, rc.HoldSegments = holdTime, holdSegments
 	}
@@ -68,7 +77,19 @@ func newShard(cfg shardConfig) (*shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shard{asm: asm, parser: parser}, nil
+	return &shard{asm: asm, http1: h1, http2: h2}, nil
+}
+
+// unreplayable says of each request that it can't be replayed, because replay
+// does not speak HTTP/2.
+type unreplayable struct{ exchange.Keeper }
+
+// Keep implements exchange.Keeper.
+func (u unreplayable) Keep(h *exchange.Head) exchange.Decision {
+	if h.Doubt == exchange.DoubtNone {
+		h.Doubt = exchange.DoubtHTTP2
+	}
+	return u.Keeper.Keep(h)
 }
 
 // Segment implements capture.Sink.
@@ -85,7 +106,7 @@ func (s *shard) Segment(seg *reassembly.Segment) {
 func (s *shard) refuse() {
 	if !s.refused {
 		s.refused = true
-		s.parser.Refuse()
+		s.http1.Refuse()
 	}
 }
 
@@ -112,7 +133,8 @@ func (s *shard) close(why reassembly.Close) {
 }
 
 func (s *shard) publish() {
-	asm, http := s.asm.Stats(), s.parser.Stats()
+	asm, http, h2 := s.asm.Stats(), s.http1.Stats(), s.http2.Stats()
+	http.Add(&h2)
 	s.mu.Lock()
 	s.published = shardStats{asm, http, s.refused}
 	s.mu.Unlock()

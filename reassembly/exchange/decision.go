@@ -116,12 +116,22 @@ const (
 	// DoubtEventStream: the answer is a stream of server-sent events, which may
 	// not end and is another one each time.
 	DoubtEventStream
+	// DoubtMalformed: an HTTP/2 message that breaks a rule of RFC 9113 section
+	// 8.1.1 to 8.3, in a way that leaves its meaning open.
+	DoubtMalformed
+	// DoubtPushed: the server promised the request, nobody sent it.
+	DoubtPushed
+	// DoubtGRPCStream: a gRPC call whose client streams.
+	DoubtGRPCStream
+	// DoubtHTTP2: replay does not speak HTTP/2.
+	DoubtHTTP2
 	NumDoubts
 )
 
 var doubtWords = [NumDoubts]string{
 	"", "te_and_cl", "te", "te_in_1_0", "cl", "host", "connect", "upgrade", "target", "urgent", "overlap", "syntax", "chunk",
 	"websocket", "event_stream",
+	"malformed", "pushed", "grpc_stream", "http2",
 }
 
 // String gives the ledger's reason label.

@@ -164,7 +164,8 @@ type Exchange struct {
 	// was joined late the first sequence number seen.
 	ISN uint32
 	// Offset is the position of the request's first byte in the client's
-	// stream; the byte after the SYN (or the first seen) is 0.
+	// stream; the byte after the SYN (or the first seen) is 0. A promised
+	// request's is that of the promise in the server's stream.
 	Offset uint64
 	// Reused says that this is not the first request of its connection.
 	Reused   bool
@@ -180,8 +181,18 @@ type Exchange struct {
 	Stream uint32
 	// Pushed says that the server promised the request (RFC 9113 section 8.4).
 	Pushed bool
+	// Reset is set when the stream was reset although both messages came whole.
+	Reset *Reset
 	// GRPC is set for gRPC calls.
 	GRPC *GRPC
+}
+
+// Reset is an RST_STREAM (RFC 9113 section 6.4).
+type Reset struct {
+	// ByServer says who sent it.
+	ByServer bool
+	// Code is the error code.
+	Code uint32
 }
 
 // GRPC is what the messages of a gRPC call tell.

@@ -29,8 +29,9 @@ const (
 	ReasonCut
 	// ReasonLate: its beginning was before the connection was joined.
 	ReasonLate
-	// ReasonTLS, ReasonHTTP2, ReasonProtocol: the connection speaks something
-	// else.
+	// ReasonTLS, ReasonProtocol: the connection speaks something else.
+	// ReasonHTTP2: it speaks HTTP/2, against the rules for frames or where
+	// that can't be read.
 	ReasonTLS
 	ReasonHTTP2
 	ReasonProtocol
@@ -40,7 +41,8 @@ const (
 	ReasonFraming
 	// ReasonSyntax: a head or a chunk that is none.
 	ReasonSyntax
-	// ReasonRefused: answered finally before a body that waited for a 100.
+	// ReasonRefused: answered finally before the body was over, which then
+	// did not come.
 	ReasonRefused
 	// ReasonUnproven: what looked like a request could not be proven to be one.
 	ReasonUnproven
@@ -53,10 +55,24 @@ const (
 	// ReasonEventStream: it ended in the middle of an answer of server-sent
 	// events, as most of those do.
 	ReasonEventStream
+	// ReasonHTTP2Late: on an HTTP/2 connection that was joined late, or behind
+	// a hole that took the state of its header compression.
+	ReasonHTTP2Late
+	// ReasonHPACK: the header compression can't be followed (RFC 7541).
+	ReasonHPACK
+	// ReasonMalformed: an HTTP/2 message without the pseudo-header fields that
+	// name it, or that goes on behind its end (RFC 9113 section 8.1.1).
+	ReasonMalformed
+	// ReasonReset: its HTTP/2 stream was reset before it was over.
+	ReasonReset
+	// ReasonGoAway: the server said that it would not answer it (RFC 9113
+	// section 6.8).
+	ReasonGoAway
 	NumReasons
 )
 
-var reasonWords = [NumReasons]string{"", "cut", "late", "tls", "http2", "protocol", "direction", "framing", "syntax", "refused", "unproven", "head", "body", "pipeline", "event_stream"}
+var reasonWords = [NumReasons]string{"", "cut", "late", "tls", "http2", "protocol", "direction", "framing", "syntax", "refused", "unproven", "head", "body", "pipeline",
+	"event_stream", "http2_late", "hpack", "malformed", "reset", "goaway"}
 
 // String gives the ledger's reason label.
 func (r Reason) String() string { return reasonWords[r] }

@@ -96,11 +96,17 @@ type conn struct {
 
 	proxy    *proxyHeader // in sideProxy
 	overlaps [2]struct{ from, to uint64 }
-	free     *conn
+	// http2 follows the connection since it turned to HTTP/2.
+	http2 reassembly.Handler
+	free  *conn
 }
 
 // Data implements reassembly.Handler.
 func (c *conn) Data(d reassembly.Dir, b []byte, at *reassembly.At) {
+	if c.http2 != nil {
+		c.http2.Data(d, b, at)
+		return
+	}
 	if d == reassembly.Client {
 		c.clientData(b, at)
 		c.clientOff = at.Offset + uint64(len(b))
@@ -112,6 +118,10 @@ func (c *conn) Data(d reassembly.Dir, b []byte, at *reassembly.At) {
 
 // Doubt implements reassembly.Handler.
 func (c *conn) Doubt(d reassembly.Dir, from, to uint64) {
+	if c.http2 != nil {
+		c.http2.Doubt(d, from, to)
+		return
+	}
 	o := &c.overlaps[d]
 	if o.to == 0 || from < o.from {
 		o.from = from
@@ -121,6 +131,10 @@ func (c *conn) Doubt(d reassembly.Dir, from, to uint64) {
 
 // End implements reassembly.Handler.
 func (c *conn) End(d reassembly.Dir, how reassembly.End) {
+	if c.http2 != nil {
+		c.http2.End(d, how)
+		return
+	}
 	if d == reassembly.Client {
 		if c.proxy != nil {
 			c.endProxy()
@@ -138,6 +152,9 @@ func (c *conn) End(d reassembly.Dir, how reassembly.End) {
 // Close implements reassembly.Handler.
 func (c *conn) Close(why reassembly.Close) {
 	p := c.p
+	if c.http2 != nil {
+		c.http2.Close(why)
+	}
 	if c.proxy != nil {
 		c.endProxy()
 	}
@@ -303,6 +320,10 @@ func (c *conn) readClient(b []byte, at *reassembly.At) {
 				c.cur.doubt = exchange.DoubtUrgent
 			}
 			b, off = b[n:], off+uint64(n)
+			if c.http2 != nil {
+				c.handOn(reassembly.Client, b, off, at)
+				return
+			}
 			if s.state == sideHead {
 				c.note(at)
 				return
@@ -334,6 +355,10 @@ func (c *conn) readClient(b []byte, at *reassembly.At) {
 			n := c.proxyData(b)
 			b, off = b[n:], off+uint64(n)
 		case sideSeek:
+			if first && c.joinedHTTP2(b, at) {
+				c.handOn(reassembly.Client, b, off, at)
+				return
+			}
 			p.st.AfterGap += uint64(len(b))
 			c.clientSeen = true
 			c.note(at)
@@ -536,19 +561,18 @@ func (c *conn) requestHead(b []byte, off uint64) (n int, whole bool) {
 	return n, true
 }
 
-const preface = "PRI * HTTP/2.0\r\n\r\n"
-
 func (c *conn) parseRequest(head []byte, end uint64) {
 	p, r := c.p, c.cur
 	l, rest := line(head)
 	method, target, minor, ok := requestLine(l)
 	if !ok {
 		if string(head) == preface {
-			c.first, c.last, c.n, c.cur = dropLast(c.first, r), nil, c.n-1, nil
-			for x := c.first; x != nil; x = x.next {
-				c.last = x
+			c.dropCur()
+			if c.requests == 1 && c.clientSync && !c.serverSeen && p.cfg.HTTP2 != nil {
+				p.unstart()
+				c.turn(&exchange.Handover{Preface: len(head)})
+				return
 			}
-			p.freePending(r)
 			p.count(exchange.ResultUnparsable, exchange.ReasonHTTP2)
 			c.counted = true
 			c.kill()
@@ -566,6 +590,9 @@ func (c *conn) parseRequest(head []byte, end uint64) {
 	r.headEnd, r.headDone = end, true
 	r.minor = minor
 	r.expect = f.expect && minor > 0
+	if p.cfg.HTTP2 != nil && f.asksH2() {
+		r.asksH2, r.settings = true, string(f.settings)
+	}
 	switch {
 	case string(method) == "HEAD":
 		r.method = methodHead
@@ -770,6 +797,10 @@ func (c *conn) loseClient() {
 
 // Gap implements reassembly.Handler.
 func (c *conn) Gap(d reassembly.Dir, n uint64, at *reassembly.At) {
+	if c.http2 != nil {
+		c.http2.Gap(d, n, at)
+		return
+	}
 	if d == reassembly.Server {
 		c.serverGap(n, at)
 		c.serverOff = at.Offset + n
@@ -848,6 +879,10 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 				continue
 			}
 			if may, _ := maybeResponse(b); !may {
+				if off == 0 && b[0] == 0 && c.serverSync && c.serverFirst() {
+					c.handOn(reassembly.Server, b, off, at)
+					return
+				}
 				if c.serverSync && c.requests == 0 && c.first == nil && off == 0 {
 					c.unparsable(exchange.ReasonProtocol)
 				} else {
@@ -866,6 +901,10 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 			n := c.responseHead(b, off, at)
 			p.st.Parsed += uint64(n)
 			b, off = b[n:], off+uint64(n)
+			if c.http2 != nil {
+				c.handOn(reassembly.Server, b, off, at)
+				return
+			}
 		case sideBody:
 			if r := c.answer; r != nil && c.unconfirmed && s.body.size == 0 && off == c.lastHead {
 				if _, sure := maybeResponse(b); sure {
@@ -883,6 +922,10 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 				c.endAnswer(off, at.Time)
 			}
 		case sideSeek:
+			if first && c.joinedHTTP2(b, at) {
+				c.handOn(reassembly.Server, b, off, at)
+				return
+			}
 			p.st.AfterGap += uint64(len(b))
 			return
 		case sideTunnel:
@@ -1149,6 +1192,9 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 	h2 := false
 	if status == 101 {
 		h2 = asksFor(f.upgrade, "h2c")
+	}
+	if h2 && c.upgrade(r) {
+		return
 	}
 	if h2 {
 		r.fail, r.failWhy = exchange.ResultUnparsable, exchange.ReasonHTTP2

@@ -29,6 +29,8 @@
 //
 // # Not done here
 //
-// HTTP/2 and TLS are recognised and counted. Behind a 101 or the 2xx to a
-// CONNECT nothing is read any more. Content codings are left as they are.
+// TLS is recognised and counted. A connection that turns to HTTP/2, by its
+// preface or by an upgrade, is handed on to Config.HTTP2. Behind any other 101
+// or the 2xx to a CONNECT nothing is read any more. Content codings are left as
+// they are.
 package http1

@@ -43,7 +43,9 @@ type framingFields struct {
 	hosts    int
 	host     []byte
 	upgrade  []byte
-	events   bool // Content-Type: text/event-stream
+	events   bool   // Content-Type: text/event-stream
+	settings []byte // of HTTP2-Settings
+	nSetting int
 	expect   bool
 	close    bool
 	keep     bool
@@ -157,8 +159,12 @@ func (f *framingFields) note(name, value []byte) {
 			f.events = exchange.EqualFoldToken(trim(value), "text/event-stream")
 		}
 	case 14:
-		if exchange.EqualFoldToken(name, "content-length") {
+		switch {
+		case exchange.EqualFoldToken(name, "content-length"):
 			f.contentLength(value)
+		case exchange.EqualFoldToken(name, "http2-settings"):
+			f.settings = value
+			f.nSetting++
 		}
 	case 17:
 		if exchange.EqualFoldToken(name, "transfer-encoding") {
@@ -168,6 +174,15 @@ func (f *framingFields) note(name, value []byte) {
 		}
 	}
 }
+
+// asksH2 says whether a request asks for an upgrade to h2c (RFC 7540 section
+// 3.2).
+func (f *framingFields) asksH2() bool {
+	return asksFor(f.upgrade, "h2c") && f.upgrades && f.nSetting == 1 && len(f.settings) <= maxSettings
+}
+
+// maxSettings bounds the value of HTTP2-Settings, in bytes.
+const maxSettings = 1024
 
 func eachToken(v []byte, do func([]byte)) {
 	for len(v) > 0 {

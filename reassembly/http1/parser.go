@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/shadowtap/shadowtap/reassembly"
@@ -19,6 +20,14 @@ type Config struct {
 	Budget *reassembly.Budget
 	// Domain names the domains of taps. Nil means all are "".
 	Domain func(uint16) string
+	// HTTP2 gives the handler of a connection that turns to HTTP/2: it gets
+	// every call from then on. It takes ownership of what h refers to. Nil
+	// means that such connections are counted and not read.
+	HTTP2 func(c *reassembly.Conn, h *exchange.Handover) reassembly.Handler
+	// Frames says whether the beginning of a segment looks like HTTP/2. It is
+	// asked on connections that were joined late, for counting alone. Nil means
+	// never.
+	Frames func(b []byte) bool
 }
 
 // Parser is the factory of one shard's connections. Not safe for concurrent
@@ -77,7 +86,7 @@ func (p *Parser) Guess(b []byte) reassembly.Side {
 	if _, sure := maybeResponse(b); sure {
 		return reassembly.ToClient
 	}
-	if wholeRequestLine(b) {
+	if wholeRequestLine(b) || bytes.HasPrefix(b, []byte(preface)) {
 		return reassembly.ToServer
 	}
 	return reassembly.SideUnknown
@@ -136,8 +145,10 @@ type pending struct {
 	boundary   bool // it acknowledges the end of an answer
 	expect     bool
 	reused     bool
-	late       bool // counted in Stats.Late
-	events     bool // the answer is a stream of events
+	late       bool   // counted in Stats.Late
+	events     bool   // the answer is a stream of events
+	asksH2     bool   // for an upgrade to h2c, as RFC 7540 section 3.2 has it
+	settings   string // the value of HTTP2-Settings, when it does
 	method     methodKind
 	minor      byte
 	doubt      exchange.Doubt

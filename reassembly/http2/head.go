@@ -1,0 +1,290 @@
+package http2
+
+import (
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+// request takes the head that opens a stream of the client.
+func (c *conn) request(id uint32, at *place, end bool, now int64) {
+	c.lastID = id
+	reused := c.reused
+	c.reused = true
+	st := c.newRequest(id)
+	if st == nil {
+		return
+	}
+	st.start, st.headEnd = at.off, c.side[reassembly.Client].pos
+	st.first, st.last = at.time, now
+	st.reused = reused
+	c.decide(st)
+	if end {
+		c.endStream(reassembly.Client, st, now)
+	}
+}
+
+// promise takes the head of a request that the server promises.
+func (c *conn) promise(id uint32, at *place) {
+	c.lastPush = id
+	st := c.newRequest(id)
+	if st == nil {
+		return
+	}
+	st.pushed, st.reused = true, c.reused
+	st.start, st.first, st.last = at.off, at.time, at.time
+	if st.doubt == exchange.DoubtNone {
+		st.doubt = exchange.DoubtPushed
+	}
+	c.decide(st)
+	c.endStream(reassembly.Client, st, at.time)
+}
+
+// newRequest starts an exchange with the head in p.fields, or counts why it is
+// not followed.
+func (c *conn) newRequest(id uint32) *stream {
+	p, m := c.p, &c.p.msg
+	m.read(p.fields.list)
+	doubt, ok := m.asRequest()
+	switch {
+	case p.fields.over:
+		p.lone(1, exchange.ResultTooLarge, exchange.ReasonHead)
+		return nil
+	case !ok:
+		p.lone(1, exchange.ResultUnparsable, exchange.ReasonMalformed)
+		return nil
+	case c.streams.n >= maxStreams:
+		p.lone(1, exchange.ResultUnparsable, exchange.ReasonPipeline)
+		return nil
+	}
+	st := p.newStream()
+	if !st.take(p.cfg.Budget, streamCost) {
+		p.freeStream(st)
+		p.lone(1, exchange.ResultEvicted, exchange.ReasonNone)
+		return nil
+	}
+	p.start()
+	st.id, st.reqHeadDone = id, true
+	st.reqLen, st.respLen = m.length, -1
+	st.head = m.method == "HEAD"
+	st.connect = m.method == "CONNECT"
+	st.grpc = m.grpc && m.method == "POST"
+	st.doubt = doubt
+	c.streams.spread(p.cfg.Budget)
+	c.streams.put(st)
+	return st
+}
+
+// decide asks the keeper.
+func (c *conn) decide(st *stream) {
+	p, m := c.p, &c.p.msg
+	var domain uint16
+	p.flow, domain = c.tcp.Flow()
+	if p.cfg.Domain != nil {
+		p.flow.Domain = p.cfg.Domain(domain)
+	}
+	st.doubtful(c.doubt)
+	regular := p.fields.list[m.regular:]
+	p.lend(m, regular)
+	p.head.Flow, p.head.ISN, p.head.Offset, p.head.Time = &p.flow, c.tcp.ISN(), st.start, st.first
+	p.head.Doubt, p.head.Stream, p.head.GRPC = st.doubt, st.id, st.grpc
+	st.decision = p.cfg.Keeper.Keep(&p.head)
+	if st.decision.Want == exchange.WantFrame {
+		return
+	}
+	st.flow = p.flow
+	q := &exchange.Request{
+		Method: m.method, Target: m.target(), Proto: "HTTP/2", Host: m.hostName(), Scheme: m.scheme,
+		Framing: exchange.FramingH2, FirstByte: st.first,
+	}
+	st.req = q
+	if st.decision.Want < exchange.WantWhole {
+		return
+	}
+	st.reqKeep.keep, st.reqKeep.whole = true, true
+	if !st.take(p.cfg.Budget, 2*cost(p.fields.list)) {
+		st.reqKeep.over = true
+		return
+	}
+	q.Header = header(onlyRegular(regular))
+}
+
+// onlyRegular leaves out pseudo-header fields that stand where none may.
+func onlyRegular(fields []hpack.HeaderField) []hpack.HeaderField {
+	for i := range fields {
+		if fields[i].IsPseudo() {
+			var clean []hpack.HeaderField
+			for _, f := range fields {
+				if !f.IsPseudo() {
+					clean = append(clean, f)
+				}
+			}
+			return clean
+		}
+	}
+	return fields
+}
+
+// lend makes the head that the keeper is asked about, in memory of the parser's.
+func (p *Parser) lend(m *message, regular []hpack.HeaderField) {
+	n := len(m.method) + len(m.target()) + len("host") + len(m.authority)
+	for i := range regular {
+		n += len(regular[i].Name) + len(regular[i].Value)
+	}
+	if cap(p.text) < n {
+		p.text = make([]byte, 0, 2*n)
+	}
+	text := p.text[:0]
+	put := func(s string) []byte {
+		from := len(text)
+		text = append(text, s...)
+		return text[from:len(text):len(text)]
+	}
+	p.head.Method, p.head.Target = put(m.method), put(m.target())
+	p.lent = p.lent[:0]
+	if m.has&hasAuthority != 0 {
+		p.lent = append(p.lent, exchange.HeadField{Name: put("host"), Value: put(m.authority)})
+	}
+	for i := range regular {
+		if f := &regular[i]; !f.IsPseudo() {
+			p.lent = append(p.lent, exchange.HeadField{Name: put(f.Name), Value: put(f.Value)})
+		}
+	}
+	p.head.Fields = p.lent
+}
+
+// requestTrailer takes a second block of a request: its trailer section.
+func (c *conn) requestTrailer(st *stream, end bool, now int64) {
+	p, m := c.p, &c.p.msg
+	m.read(p.fields.list)
+	switch {
+	case st.tunnel:
+		if end {
+			c.endStream(reassembly.Client, st, now)
+		}
+		return
+	case p.fields.over:
+		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
+		return
+	case !end || st.reqEnd:
+		c.malformed(st) // RFC 9113 section 8.1
+		return
+	case m.has != 0 || m.bad:
+		st.doubtful(exchange.DoubtMalformed)
+	}
+	if st.req != nil && st.reqKeep.keep {
+		if !st.take(p.cfg.Budget, cost(p.fields.list)) {
+			st.reqKeep.over = true
+		} else {
+			st.req.Trailer = header(onlyRegular(p.fields.list))
+		}
+	}
+	c.endStream(reassembly.Client, st, now)
+}
+
+// answer takes an answer's head, interim or final.
+func (c *conn) answer(st *stream, at *place, end bool, now int64) {
+	p, m := c.p, &c.p.msg
+	if !st.pushed && at.ackOK && at.ack < st.headEnd {
+		// Sent before the request was there: it answers something else.
+		p.st.Orphans++
+		c.finish(st, exchange.ResultNoRequest, exchange.ReasonNone)
+		return
+	}
+	if p.fields.over {
+		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
+		return
+	}
+	m.read(p.fields.list)
+	status, ok := m.asResponse()
+	if !ok || status < 200 && end {
+		c.malformed(st)
+		return
+	}
+	if m.bad {
+		st.rDoubt = exchange.DoubtMalformed
+	}
+	if status < 200 {
+		if st.interims++; st.interims > maxInterim {
+			c.malformed(st)
+		} else if st.req != nil {
+			st.interim = append(st.interim, status)
+		}
+		return
+	}
+	st.status, st.rFirst, st.rLast = status, at.time, now
+	st.respHeadDone = true
+	st.respLen = m.length
+	st.grpcStatus, st.grpcMessage = m.grpcStatus, m.grpcMessage
+	kind := exchange.FramingH2
+	opens := st.connect && status/100 == 2
+	if opens {
+		kind = exchange.FramingTunnel
+	}
+	if st.req != nil {
+		st.resp = &exchange.Response{Status: status, Proto: "HTTP/2", Interim: st.interim, Framing: kind, FirstByte: st.rFirst}
+		if st.decision.Want == exchange.WantWhole {
+			if !st.take(p.cfg.Budget, cost(p.fields.list)) {
+				c.finish(st, exchange.ResultEvicted, exchange.ReasonNone)
+				return
+			}
+			st.resp.Header = header(onlyRegular(p.fields.list[m.regular:]))
+			st.respKeep.keep = true
+		}
+	}
+	if opens && c.proven {
+		c.tunnel(st, now)
+	}
+	if end {
+		c.endStream(reassembly.Server, st, now)
+	}
+}
+
+// tunnel ends HTTP on a stream; the exchange is complete with its heads.
+func (c *conn) tunnel(st *stream, now int64) {
+	if q := st.req; q != nil {
+		q.LastByte = st.last
+		q.Body = (&content{keep: st.reqKeep.keep}).result(0)
+		st.resp.LastByte = now
+		st.resp.Interim = st.interim
+		st.resp.Body = (&content{keep: st.respKeep.keep}).result(0)
+	}
+	c.emit(st)
+	c.p.count(exchange.ResultComplete, exchange.ReasonNone)
+	st.tunnel = true
+	st.req, st.resp, st.interim = nil, nil, nil
+	st.reqKeep, st.respKeep = content{}, content{}
+}
+
+// answerTrailer takes a block behind the final head.
+func (c *conn) answerTrailer(st *stream, end bool, now int64) {
+	p, m := c.p, &c.p.msg
+	m.read(p.fields.list)
+	switch {
+	case st.tunnel:
+		if end {
+			c.endStream(reassembly.Server, st, now)
+		}
+		return
+	case p.fields.over:
+		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
+		return
+	case !end || st.respEnd:
+		c.malformed(st)
+		return
+	case m.has != 0 || m.bad:
+		st.rDoubt = exchange.DoubtMalformed
+	}
+	if m.grpcStatus != "" {
+		st.grpcStatus, st.grpcMessage = m.grpcStatus, m.grpcMessage
+	}
+	if st.resp != nil && st.respKeep.keep {
+		if !st.take(p.cfg.Budget, cost(p.fields.list)) {
+			c.finish(st, exchange.ResultEvicted, exchange.ReasonNone)
+			return
+		}
+		st.resp.Trailer = header(onlyRegular(p.fields.list))
+	}
+	c.endStream(reassembly.Server, st, now)
+}

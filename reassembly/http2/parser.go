@@ -1,0 +1,167 @@
+package http2
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+// MaxHead bounds a header block, in bytes on the wire, and in bytes of its
+// fields as RFC 9113 section 10.5.1 counts them.
+const MaxHead = 64 << 10
+
+const (
+	// maxFields bounds the fields of a header block.
+	maxFields = 1024
+	// maxStreams bounds the streams of a connection that are followed at once.
+	maxStreams = 1000
+	// maxTable bounds a dynamic table, in bytes as RFC 7541 section 4.1 counts
+	// them; firstTable is its size before anybody said another.
+	maxTable   = 64 << 10
+	firstTable = 4096
+	// maxInterim bounds the interim answers of one exchange.
+	maxInterim = 100
+	// maxDecoders bounds the decoders that wait for a connection.
+	maxDecoders = 1024
+)
+
+// What a connection and a stream take from the budget, in bytes.
+const (
+	connCost   = int64(unsafe.Sizeof(conn{}))
+	streamCost = int64(unsafe.Sizeof(stream{}))
+)
+
+// Config of a Parser.
+type Config struct {
+	// Keeper decides what is kept. Required.
+	Keeper exchange.Keeper
+	// Sink gets the exchanges. Required.
+	Sink exchange.Sink
+	// MaxBody bounds a kept body, in bytes. Zero means 1 MiB.
+	MaxBody int64
+	// Budget is that of the assembler. Required.
+	Budget *reassembly.Budget
+	// Domain names the domains of taps. Nil means all are "".
+	Domain func(uint16) string
+}
+
+// Parser is the factory of one shard's HTTP/2 connections. Not safe for
+// concurrent use.
+type Parser struct {
+	cfg      Config
+	st       exchange.Stats
+	fields   fieldList
+	text     []byte // of the head that the keeper is asked about
+	lent     []exchange.HeadField
+	head     exchange.Head
+	flow     exchange.Flow
+	out      exchange.Complete
+	msg      message
+	streams  *stream // free list
+	conns    *conn   // free list
+	decoders []*hpack.Decoder
+}
+
+// New makes a Parser.
+func New(cfg Config) (*Parser, error) {
+	switch {
+	case cfg.Keeper == nil:
+		return nil, fmt.Errorf("http2: Keeper is required")
+	case cfg.Sink == nil:
+		return nil, fmt.Errorf("http2: Sink is required")
+	case cfg.Budget == nil:
+		return nil, fmt.Errorf("http2: Budget is required")
+	case cfg.MaxBody < 0:
+		return nil, fmt.Errorf("http2: MaxBody must not be negative")
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 1 << 20
+	}
+	return &Parser{cfg: cfg}, nil
+}
+
+// Stats gives the counters. Call it from the shard's goroutine.
+func (p *Parser) Stats() exchange.Stats { return p.st }
+
+// Open gives the handler of a connection that turns to HTTP/2. It takes
+// ownership of what h refers to.
+func (p *Parser) Open(t *reassembly.Conn, h *exchange.Handover) reassembly.Handler {
+	c := p.conns
+	if c != nil {
+		p.conns = c.free
+		*c = conn{}
+	} else {
+		c = new(conn)
+	}
+	c.p, c.tcp = p, t
+	c.open(h)
+	return c
+}
+
+// count ends one exchange.
+func (p *Parser) count(r exchange.Result, why exchange.Reason) {
+	p.st.Exchanges[r][why]++
+	p.st.InFlight--
+}
+
+func (p *Parser) start() {
+	p.st.Started++
+	p.st.InFlight++
+}
+
+// lone counts n exchanges that began and ended at once.
+func (p *Parser) lone(n uint64, r exchange.Result, why exchange.Reason) {
+	p.st.Started += n
+	p.st.Exchanges[r][why] += n
+}
+
+// decoder gives a decoder with an empty table.
+func (p *Parser) decoder() *hpack.Decoder {
+	if n := len(p.decoders); n > 0 {
+		d := p.decoders[n-1]
+		p.decoders = p.decoders[:n-1]
+		return d
+	}
+	return hpack.NewDecoder(firstTable, p.fields.add)
+}
+
+// freeDecoder takes a decoder back whose table is of the given size.
+func (p *Parser) freeDecoder(d *hpack.Decoder, table uint32) {
+	if table > firstTable || len(p.decoders) >= maxDecoders || d.Close() != nil {
+		return
+	}
+	d.SetMaxDynamicTableSize(0)
+	d.SetMaxDynamicTableSize(firstTable)
+	p.decoders = append(p.decoders, d)
+}
+
+// fieldList collects the fields of a header block.
+type fieldList struct {
+	list []hpack.HeaderField
+	size int
+	over bool
+	dec  *hpack.Decoder
+}
+
+// add is the decoders' emit function. Over the limit decoding goes on for the
+// table's sake alone.
+func (l *fieldList) add(f hpack.HeaderField) {
+	if l.over {
+		return
+	}
+	l.size += int(f.Size())
+	if l.size > MaxHead || len(l.list) >= maxFields {
+		l.over = true
+		l.dec.SetEmitEnabled(false)
+		return
+	}
+	l.list = append(l.list, f)
+}
+
+func (l *fieldList) reset(d *hpack.Decoder) {
+	l.list, l.size, l.over, l.dec = l.list[:0], 0, false, d
+}
