@@ -568,9 +568,10 @@ func (c *conn) parseRequest(head []byte, end uint64) {
 	if !ok {
 		if string(head) == preface {
 			c.dropCur()
-			if c.requests == 1 && c.clientSync && !c.serverSeen && p.cfg.HTTP2 != nil {
+			lost := c.resp.state == sideSeek
+			if c.requests == 1 && c.clientSync && (lost || !c.serverSeen) && p.cfg.HTTP2 != nil {
 				p.unstart()
-				c.turn(&exchange.Handover{Preface: len(head)})
+				c.turn(&exchange.Handover{Preface: len(head), ServerLost: lost})
 				return
 			}
 			p.count(exchange.ResultUnparsable, exchange.ReasonHTTP2)

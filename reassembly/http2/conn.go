@@ -304,7 +304,8 @@ func (c *conn) lose(d reassembly.Dir) {
 		}
 	})
 	// What this side would say about the other's limits is not seen any more.
-	c.side[d.Other()].maxFrame = maxFrame
+	other := &c.side[d.Other()]
+	other.maxFrame, other.bound = maxFrame, tableBound{over: true, most: maxTable}
 }
 
 // release gives back what a direction holds.

@@ -59,8 +59,8 @@ type tableBound struct {
 	now  uint32 // acknowledged
 	next [8]uint32
 	n    uint8 // of next: announced, not yet acknowledged
-	// over: more were announced than next holds. From then on none is taken
-	// back.
+	// over: more were announced than next holds, or than was seen. From then on
+	// none is taken back, and most is allowed.
 	over bool
 	most uint32
 }

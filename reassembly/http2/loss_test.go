@@ -1,0 +1,274 @@
+package http2_test
+
+import (
+	"strings"
+	"testing"
+
+	xhttp2 "golang.org/x/net/http2"
+
+	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+func TestHoles(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		write func(v *conv)
+		got   string
+		ends  string
+	}{
+		{"inside DATA", func(v *conv) {
+			v.get(1)
+			v.get(3)
+			v.headers(false, 1, false, ":status: 200")
+			v.raw(false, "\x00\x00\x09\x00\x01\x00\x00\x00\x01abc")
+			v.raw(false, "def")
+			v.lose()
+			v.raw(false, "ghi")
+			v.ok(3, "three")
+			v.get(5)
+			v.ok(5, "five")
+		}, "3 GET /a 200 0 5; 5 GET /a 200 0 4", "gap"},
+		{"inside DATA, up to its end", func(v *conv) {
+			v.get(1)
+			v.headers(false, 1, false, ":status: 200")
+			v.raw(false, "\x00\x00\x09\x00\x01\x00\x00\x00\x01abc")
+			v.raw(false, "defghi")
+			v.lose()
+			v.get(3)
+			v.ok(3, "three")
+		}, "3 GET /a 200 0 5", "gap"},
+		{"inside a request's DATA", func(v *conv) {
+			v.post(1)
+			v.raw(true, "\x00\x00\x09\x00\x01\x00\x00\x00\x01abc")
+			v.raw(true, "defghi")
+			v.lose()
+			v.ok(1, "one")
+			v.get(3)
+			v.ok(3, "three")
+		}, "3 GET /a 200 0 5", "gap"},
+		{"inside padding alone", func(v *conv) {
+			v.get(1)
+			v.headers(false, 1, false, ":status: 200")
+			v.raw(false, "\x00\x00\x07\x00\x09\x00\x00\x00\x01\x04ab\x00")
+			v.raw(false, "\x00\x00")
+			v.lose()
+			v.raw(false, "\x00")
+			v.get(3)
+			v.ok(3, "three")
+		}, "1 GET /a 200 0 2; 3 GET /a 200 0 5", ""},
+		{"inside an unknown frame", func(v *conv) {
+			v.raw(false, "\x00\x00\x06\xee\x09\x00\x00\x00\x01ab")
+			v.raw(false, "cd")
+			v.lose()
+			v.raw(false, "ef")
+			v.get(3)
+			v.ok(3, "three")
+		}, "3 GET /a 200 0 5", ""},
+		{"over a frame's end", func(v *conv) {
+			v.get(1)
+			v.get(3)
+			v.headers(false, 1, false, ":status: 200")
+			v.raw(false, "\x00\x00\x09\x00\x01\x00\x00\x00\x01abc")
+			v.raw(false, "defghi\x00\x00\x09")
+			v.lose()
+			v.raw(false, "\x01\x04\x00\x00\x00\x03")
+			v.get(5)
+			v.ok(5, "five")
+			v.get(7)
+			v.ok(7, "seven")
+		}, "", "gap x2, unparsable http2_late x2"},
+		{"an answer's head", func(v *conv) {
+			v.get(1)
+			v.ok(1, "one")
+			v.get(3)
+			v.headers(false, 3, false, ":status: 200")
+			v.lose()
+			v.data(false, 3, true, "three")
+			v.get(5)
+			v.ok(5, "five")
+		}, "1 GET /a 200 0 3", "gap, unparsable http2_late"},
+		{"requests, the answers are counted", func(v *conv) {
+			v.get(1)
+			v.get(3)
+			v.lose()
+			v.get(5)
+			v.lose()
+			v.ok(1, "one")
+			v.ok(5, "five")
+			v.ok(3, "three")
+			v.headers(false, 3, true, "a: trailer")
+		}, "1 GET /a 200 0 3", "unparsable http2_late x2"},
+		{"of requests, while an answer is on its way", func(v *conv) {
+			v.get(1)
+			v.headers(false, 1, false, ":status: 200")
+			v.get(3)
+			v.lose()
+			v.data(false, 1, true, "one")
+			v.get(5)
+		}, "1 GET /a 200 0 3", ""},
+		{"of the server's preface", func(v *conv) {
+			v.msgs = v.msgs[:2]
+			must(v.side[1].fr.WriteSettings())
+			v.send(false)
+			v.lose()
+			v.get(1)
+			v.ok(1, "one")
+		}, "", "unparsable http2_late"},
+		{"of the client's preface", func(v *conv) {
+			v.msgs[0].hole = true
+			v.get(1)
+			v.ok(1, "one")
+		}, "", "unparsable http2_late"},
+		{"of a promise", func(v *conv) {
+			v.get(1)
+			p := v.side[1]
+			must(p.fr.WritePushPromise(xhttp2.PushPromiseParam{StreamID: 1, PromiseID: 2, BlockFragment: p.encode(":method: GET", ":scheme: http", ":path: /pushed", ":authority: h"), EndHeaders: true}))
+			v.send(false)
+			v.lose()
+			v.ok(1, "one")
+			v.ok(2, "two")
+		}, "", "gap"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := newConv()
+			v.hello()
+			tt.write(v)
+			for _, live := range []bool{true, false} {
+				res := room{live: live, want: exchange.WantWhole}.run(t, v.whole())
+				if got := strings.Join(res.words, "; "); got != tt.got {
+					t.Errorf("live %v: exchanges %q, want %q", live, got, tt.got)
+				}
+				if e := res.ends(); e != tt.ends {
+					t.Errorf("live %v: ends %q, want %q", live, e, tt.ends)
+				}
+			}
+		})
+	}
+}
+
+// Joined late, a connection is counted whatever it looks like, and one that
+// only carries something like HTTP/2 stays what it is.
+func TestJoinedLate(t *testing.T) {
+	decoy := "GET /decoy HTTP/1.1\r\nHost: d\r\n\r\n"
+	for _, tt := range []struct {
+		name  string
+		write func(v *conv)
+		got   string
+		ends  string
+	}{
+		{"from its preface on", func(v *conv) {
+			v.hello()
+			v.get(1)
+			v.ok(1, "one")
+		}, "", "unparsable http2_late"},
+		{"in the middle", func(v *conv) {
+			v.get(7)
+			v.get(9)
+			must(v.side[1].fr.WriteSettingsAck())
+			must(v.side[1].fr.WritePing(false, [8]byte{}))
+			v.send(false)
+			v.ok(7, "seven")
+			v.ok(9, "nine")
+		}, "", "unparsable http2_late x2"},
+		{"a request in a body, at a segment's start", func(v *conv) {
+			must(v.side[0].fr.WritePing(false, [8]byte{}))
+			must(v.side[0].fr.WritePing(false, [8]byte{}))
+			v.send(true)
+			v.raw(true, "\x00\x00\x1f\x00\x01\x00\x00\x00\x01")
+			v.raw(true, decoy)
+			v.raw(false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}, "", "unparsable http2_late"},
+		{"a preface in a body", func(v *conv) {
+			must(v.side[0].fr.WritePing(false, [8]byte{}))
+			must(v.side[0].fr.WritePing(false, [8]byte{}))
+			v.send(true)
+			v.hello()
+			v.get(1)
+			v.ok(1, "one")
+		}, "", "unparsable http2_late"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := newConv()
+			v.noSYN = true
+			tt.write(v)
+			for _, live := range []bool{true, false} {
+				res := room{live: live, want: exchange.WantWhole}.run(t, v.whole())
+				if got := strings.Join(res.words, "; "); got != tt.got {
+					t.Errorf("live %v: exchanges %q, want %q", live, got, tt.got)
+				}
+				if e := res.ends(); e != tt.ends {
+					t.Errorf("live %v: ends %q, want %q", live, e, tt.ends)
+				}
+			}
+		})
+	}
+}
+
+// A body of HTTP/1 that looks like HTTP/2 is a body.
+func TestHTTP1BodyThatLooksLikeHTTP2(t *testing.T) {
+	v := newConv()
+	v.hello()
+	v.get(1)
+	var body string
+	for _, m := range v.msgs {
+		body += string(m.b)
+	}
+	for _, from := range []int{0, 2} { // with the handshake, and without
+		w := newConv()
+		w.noSYN = from > 0
+		w.raw(true, "GET /f HTTP/1.1\r\nHost: h\r\n\r\n")
+		w.raw(false, "HTTP/1.1 200 OK\r\nContent-Length: "+itoa(len(body))+"\r\n\r\n")
+		w.raw(false, body)
+		w.raw(true, "GET /g HTTP/1.1\r\nHost: h\r\n\r\n")
+		w.raw(false, "HTTP/1.1 204 No\r\n\r\n")
+		res := room{live: true, want: exchange.WantList}.run(t, w.whole())
+		if got := strings.Join(res.words, "; "); !strings.HasSuffix(got, "0 GET /g 204 0 0") || res.ends() != "" {
+			t.Errorf("from %d: %q, %s", from, got, res.ends())
+		}
+	}
+}
+
+func itoa(n int) string {
+	if n < 10 {
+		return string(rune('0' + n))
+	}
+	return itoa(n/10) + itoa(n%10)
+}
+
+// What was read otherwise by two copies, or carries urgent data, is not
+// replayed, nor is what follows: the table may be another.
+func TestDoubtsOfTheStream(t *testing.T) {
+	v := newConv()
+	v.hello()
+	v.get(1)
+	v.ok(1, "one")
+	v.post(3)
+	v.data(true, 3, true, "abc")
+	v.ok(3, "three")
+	v.get(5)
+	v.ok(5, "five")
+	segs := v.whole()
+	at := -1
+	for i, s := range segs {
+		if strings.HasSuffix(string(s.b), "abc") {
+			at = i
+		}
+	}
+	urgent := append([]seg{}, segs...)
+	urgent[at].flags |= reassembly.URG
+	res := room{live: true, want: exchange.WantWhole}.run(t, urgent)
+	if got := strings.Join(res.words, "; "); got != "1 GET /a 200 0 3; 3 POST /p 200 3 5 ?urgent; 5 GET /a 200 0 4 ?urgent" {
+		t.Errorf("urgent: %q", got)
+	}
+	// Queued behind a hole, once more with another end, then the hole's bytes.
+	other := segs[at]
+	other.b = []byte(strings.Replace(string(other.b), "abc", "abX", 1))
+	mixed := append([]seg{}, segs[:at-1]...)
+	mixed = append(mixed, segs[at], other, segs[at-1])
+	mixed = append(mixed, segs[at+1:]...)
+	res = room{live: true, want: exchange.WantWhole}.run(t, mixed)
+	if got := strings.Join(res.words, "; "); got != "1 GET /a 200 0 3; 3 POST /p 200 3 5 ?overlap; 5 GET /a 200 0 4 ?overlap" {
+		t.Errorf("overlap: %q", got)
+	}
+}
