@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -76,5 +77,41 @@ func TestBrokenLines(t *testing.T) {
 	}
 	if err := l.end(); !errors.Is(err, errBroken) || b.n != 1 {
 		t.Errorf("%v after %d writes", err, b.n)
+	}
+}
+
+// Keys that only some exchanges have are left out of the others' lines.
+func TestExchangeLines(t *testing.T) {
+	flow := exchange.Flow{Client: netip.MustParseAddrPort("10.0.0.1:40000"), Server: netip.MustParseAddrPort("10.0.0.2:80")}
+	for _, tt := range []struct {
+		name string
+		x    exchange.Exchange
+		has  string
+		not  []string
+	}{
+		{"HTTP/1", exchange.Exchange{}, `"proto":"http/1","method":`, []string{"stream", "pushed", "rst_stream", "grpc_status"}},
+		{"HTTP/2", exchange.Exchange{Stream: 3}, `"proto":"h2c","stream":3,"method":`, []string{"pushed", "rst_stream", "grpc_status"}},
+		{"pushed", exchange.Exchange{Stream: 2, Pushed: true}, `"stream":2,"pushed":true`, []string{"rst_stream"}},
+		{"reset by the client", exchange.Exchange{Stream: 1, Reset: &exchange.Reset{Code: 8}}, `"rst_stream":{"by":"client","code":8}`, nil},
+		{"reset by the server", exchange.Exchange{Stream: 1, Reset: &exchange.Reset{ByServer: true}}, `"rst_stream":{"by":"server","code":0}`, nil},
+		{"gRPC", exchange.Exchange{Stream: 1, GRPC: &exchange.GRPC{Status: "0"}}, `"grpc_status":"0"`, []string{"rst_stream"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.x.Flow, tt.x.Request, tt.x.Response = flow, &exchange.Request{Method: "GET"}, &exchange.Response{Status: 200}
+			var b bytes.Buffer
+			l := newExchangeLines(&b, false)
+			l.write(&tt.x)
+			if err := l.end(); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(b.String(), tt.has) {
+				t.Errorf("%s has no %s", b.String(), tt.has)
+			}
+			for _, key := range tt.not {
+				if strings.Contains(b.String(), `"`+key+`":`) {
+					t.Errorf("%s has %s", b.String(), key)
+				}
+			}
+		})
 	}
 }
