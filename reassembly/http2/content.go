@@ -17,8 +17,11 @@ type content struct {
 	whole, over, cut bool
 }
 
-// add takes bytes of the body.
-func (k *content) add(st *stream, p *Parser, b []byte) {
+// maxAhead bounds the buffer that a Content-Length alone makes, in bytes.
+const maxAhead = 64 << 10
+
+// add takes bytes of the body, whose length is said to be all, or -1.
+func (k *content) add(st *stream, p *Parser, b []byte, all int64) {
 	if k.hash == nil {
 		k.hash = sha256.New()
 	}
@@ -29,7 +32,7 @@ func (k *content) add(st *stream, p *Parser, b []byte) {
 	if room := p.cfg.MaxBody - int64(len(k.buf)); int64(len(b)) > room {
 		b, k.cut = b[:room], true
 	}
-	if !k.room(st, p, len(b)) {
+	if !k.room(st, p, len(b), int(min(all, maxAhead))) {
 		b, k.cut = nil, true
 	}
 	if k.over = k.whole && k.cut; k.over {
@@ -39,13 +42,17 @@ func (k *content) add(st *stream, p *Parser, b []byte) {
 }
 
 // room makes the buffer large enough for n more bytes, as far as the budget
-// allows.
-func (k *content) room(st *stream, p *Parser, n int) bool {
+// allows; at first as large as is expected.
+func (k *content) room(st *stream, p *Parser, n, expected int) bool {
 	old, need := cap(k.buf), len(k.buf)+n
 	if need <= old {
 		return true
 	}
-	size := min(max(2*old, need, 512), max(need, int(p.cfg.MaxBody)))
+	size := max(2*old, need, 512)
+	if old == 0 && expected > 0 {
+		size = max(need, expected)
+	}
+	size = min(size, max(need, int(p.cfg.MaxBody)))
 	if !st.take(p.cfg.Budget, int64(size-old)) {
 		if size = need; !st.take(p.cfg.Budget, int64(size-old)) {
 			return false

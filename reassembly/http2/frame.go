@@ -115,9 +115,7 @@ func (c *conn) step(d reassembly.Dir, s *side, b []byte, at *reassembly.At, off 
 func (c *conn) skip(d reassembly.Dir, s *side, n uint32, now int64) {
 	if s.phase == phaseBody { // a hole in DATA
 		lost := min(n, s.left-s.pad)
-		if lost > 0 && s.data != nil {
-			st := s.data
-			s.data = nil
+		if st := s.data; st != nil {
 			c.finish(st, exchange.ResultGap, exchange.ReasonNone)
 		}
 		s.left -= lost

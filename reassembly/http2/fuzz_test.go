@@ -9,7 +9,7 @@ import (
 )
 
 // Any bytes on a connection, cut, lost and joined anywhere: no panic, no byte and
-// no exchange without its counter, no memory that stays; and however they are
+// no exchange without its counter, no memory that stays; and however HTTP/2 is
 // cut, the exchanges are the same.
 func FuzzConnection(f *testing.F) {
 	add := func(write func(v *conv)) {
@@ -52,6 +52,9 @@ func FuzzConnection(f *testing.F) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		v := newConv()
 		v.noSYN = seed%4 == 3
+		// On a late connection the segments' starts count, and what HTTP/1 makes
+		// of bytes that are none may hang on the cut.
+		same := !v.noSYN && strings.HasPrefix(string(client), preface) && strings.HasPrefix(string(server), "\x00")
 		for len(client)+len(server) > 0 {
 			if n := r.IntN(len(client) + 1); n > 0 {
 				v.raw(true, string(client[:n]))
@@ -72,7 +75,7 @@ func FuzzConnection(f *testing.F) {
 		}
 		mss := 1 + r.IntN(40)
 		cut := v.segments(seq, func() int { return 1 + r.IntN(mss) })
-		if !v.noSYN { // on a late connection the segments' starts count
+		if same {
 			two := room{live: true, want: want, budget: 1 << 20}.run(t, cut)
 			if a, b := strings.Join(one.words, "; ")+one.ends(), strings.Join(two.words, "; ")+two.ends(); a != b || one.n != two.n {
 				t.Fatalf("whole: %s\ncut: %s", a, b)

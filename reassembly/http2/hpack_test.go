@@ -63,6 +63,12 @@ func TestTableSize(t *testing.T) {
 			}
 			v.resize(8192)
 		}, ""},
+		{"one among many that nobody acknowledges", func(v *conv) {
+			for i := range 20 {
+				v.announce(map[bool]uint32{true: 8192, false: 10}[i == 10])
+			}
+			v.resize(8192)
+		}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := newConv()

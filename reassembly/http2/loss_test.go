@@ -8,6 +8,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/http2"
 )
 
 func TestHoles(t *testing.T) {
@@ -120,6 +121,31 @@ func TestHoles(t *testing.T) {
 			v.get(1)
 			v.ok(1, "one")
 		}, "", "unparsable http2_late"},
+		{"of a request's DATA and the next frame's header", func(v *conv) {
+			v.post(1)
+			v.data(true, 1, false, "abc")
+			v.lose()
+			v.data(true, 1, true, "def")
+			v.ok(1, "one")
+		}, "", "gap"},
+		{"of both directions", func(v *conv) {
+			v.get(1)
+			v.headers(true, 3, false, ":method: GET", ":scheme: http", ":path: /a", ":authority: h")
+			v.lose()
+			v.headers(false, 1, false, ":status: 200")
+			v.lose()
+		}, "", "gap"},
+		{"of SETTINGS that allow more", func(v *conv) {
+			v.get(1)
+			must(v.side[1].fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingHeaderTableSize, Val: 16384}, xhttp2.Setting{ID: xhttp2.SettingMaxFrameSize, Val: 70000}))
+			v.send(false)
+			v.lose()
+			v.side[0].enc.SetMaxDynamicTableSizeLimit(16384)
+			v.side[0].enc.SetMaxDynamicTableSize(16384)
+			v.post(3)
+			v.data(true, 3, true, strings.Repeat("b", 70000))
+			v.get(5)
+		}, "", "gap, unparsable http2_late x2"},
 		{"of a promise", func(v *conv) {
 			v.get(1)
 			p := v.side[1]
@@ -202,6 +228,58 @@ func TestJoinedLate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// direct opens HTTP/2 on every connection.
+type direct struct {
+	*http2.Parser
+	reassembly.Factory
+	h exchange.Handover
+}
+
+func (d *direct) Open(c *reassembly.Conn) reassembly.Handler {
+	h := d.h
+	return d.Parser.Open(c, &h)
+}
+
+// A connection whose SYNs were not seen is late, also where the one who hands it
+// over thinks that it is not.
+func TestOpenLooksAtTheHandshake(t *testing.T) {
+	v := newConv()
+	v.hello()
+	v.get(1)
+	v.ok(1, "one")
+	for _, missing := range []int{0, 1, 2} { // of the handshake's segments
+		col := &collector{}
+		budget := &reassembly.Budget{Limit: 1 << 20}
+		p, err := http2.New(http2.Config{Keeper: col, Sink: col, Budget: budget})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := reassembly.New(reassembly.Config{Factory: &direct{Parser: p}, Budget: budget})
+		if err != nil {
+			t.Fatal(err)
+		}
+		segs := v.whole()
+		for i := range segs {
+			if i == missing-1 || missing == 2 && i == 0 {
+				continue
+			}
+			x := &segs[i]
+			s := reassembly.Segment{SrcPort: 1024, DstPort: 80, Seq: x.seq, Ack: x.ack, Flags: x.flags, Payload: x.b, Side: reassembly.ToServer}
+			s.Src[15], s.Dst[15] = 1, 2
+			if !x.toServer {
+				s.SrcPort, s.DstPort, s.Src, s.Dst, s.Side = s.DstPort, s.SrcPort, s.Dst, s.Src, reassembly.ToClient
+			}
+			a.Segment(&s)
+		}
+		a.Close(reassembly.CloseDone)
+		st := p.Stats()
+		late := st.Exchanges[exchange.ResultUnparsable][exchange.ReasonHTTP2Late]
+		if missing == 2 && (late == 0 || col.n != 0) || missing == 0 && col.n != 1 {
+			t.Errorf("%d missing: %d exchanges, %d late", missing, col.n, late)
+		}
 	}
 }
 

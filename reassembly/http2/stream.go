@@ -168,7 +168,7 @@ func (c *conn) content(d reassembly.Dir, s *side, b []byte, now int64) {
 		st.last = now
 		st.reqSize += int64(len(b))
 		if st.req != nil {
-			st.reqKeep.add(st, p, b)
+			st.reqKeep.add(st, p, b, st.reqLen)
 		}
 		if st.grpc {
 			st.asked.feed(b)
@@ -183,7 +183,7 @@ func (c *conn) content(d reassembly.Dir, s *side, b []byte, now int64) {
 	st.early = st.early || !st.reqEnd
 	st.respSize += int64(len(b))
 	if st.resp != nil {
-		st.respKeep.add(st, p, b)
+		st.respKeep.add(st, p, b, st.respLen)
 	}
 	if st.grpc {
 		st.answered.feed(b)
