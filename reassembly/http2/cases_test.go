@@ -274,6 +274,12 @@ func TestConversations(t *testing.T) {
 		{"a header block that is cut", func(v *conv) { v.hello(); v.get(1); v.frame(true, 1, 5, 3, "\x40\x05ab") }, "", "unparsable hpack"},
 		{"DATA behind END_STREAM", func(v *conv) { v.hello(); v.get(1); v.data(true, 1, false, "x"); v.ok(1, "") }, "", "unparsable malformed"},
 		{"DATA before the head", func(v *conv) { v.hello(); v.get(1); v.data(false, 1, false, "x") }, "", "unparsable malformed"},
+		{"trailers behind END_STREAM", func(v *conv) {
+			v.hello()
+			v.get(1)
+			v.headers(true, 1, true, "x: 1")
+			v.ok(1, "")
+		}, "", "unparsable malformed"},
 		{"a head behind the head", func(v *conv) {
 			v.hello()
 			v.get(1)

@@ -80,6 +80,20 @@ func TestGRPC(t *testing.T) {
 			}
 		})
 	}
+	// All four bytes of the length count.
+	v := newConv()
+	v.hello()
+	v.post(1, grpcType)
+	for b := grpcMessage(strings.Repeat("\x00", 1<<24)) + one; ; b = b[16000:] {
+		v.data(true, 1, len(b) <= 16000, b[:min(len(b), 16000)])
+		if len(b) <= 16000 {
+			break
+		}
+	}
+	v.ok(1, one)
+	if x := (room{live: true, want: exchange.WantList}).run(t, v.whole()).got[0]; x.GRPC.Requests != 2 {
+		t.Errorf("%d messages, one of 16 MiB", x.GRPC.Requests)
+	}
 	for _, tt := range []struct {
 		contentType string
 		want        bool

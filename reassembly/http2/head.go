@@ -167,7 +167,7 @@ func (c *conn) requestTrailer(st *stream, end bool, now int64) {
 	case p.fields.over:
 		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
 		return
-	case !end || st.reqEnd:
+	case !end:
 		c.malformed(st) // RFC 9113 section 8.1
 		return
 	case m.has != 0 || m.bad:
@@ -270,7 +270,7 @@ func (c *conn) answerTrailer(st *stream, end bool, now int64) {
 	case p.fields.over:
 		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
 		return
-	case !end || st.respEnd:
+	case !end:
 		c.malformed(st)
 		return
 	case m.has != 0 || m.bad:

@@ -1,6 +1,7 @@
 package http2_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -228,6 +229,27 @@ func TestJoinedLate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An answer that was sent before the whole head of its request was there answers
+// something else.
+func TestAnswerBeforeItsRequest(t *testing.T) {
+	v := newConv()
+	v.hello()
+	v.get(1)
+	v.ok(1, "one")
+	v.get(3)
+	v.ok(3, "three")
+	segs := v.whole()
+	at := slices.IndexFunc(segs, func(s seg) bool { return strings.HasSuffix(string(s.b), "one") }) - 1
+	for _, back := range []uint32{1, uint32(len(segs[at-1].b))} {
+		early := slices.Clone(segs)
+		early[at].ack -= back
+		res := room{live: true, want: exchange.WantList}.run(t, early)
+		if got := strings.Join(res.words, "; "); got != "3 GET /a 200 0 5" || res.ends() != "no_request" || res.st.Orphans != 1 {
+			t.Errorf("%d bytes before: %q, %s, %d orphans", back, got, res.ends(), res.st.Orphans)
+		}
 	}
 }
 
