@@ -24,7 +24,7 @@ type Config struct {
 	// every call from then on. It takes ownership of what h refers to. Nil
 	// means that such connections are counted and not read.
 	HTTP2 func(c *reassembly.Conn, h *exchange.Handover) reassembly.Handler
-	// Frames says whether the beginning of a segment looks like HTTP/2. It is
+	// Frames says whether a segment looks like HTTP/2. It is
 	// asked on connections that were joined late, for counting alone. Nil means
 	// never.
 	Frames func(b []byte) bool

@@ -254,6 +254,12 @@ func TestConversations(t *testing.T) {
 			v.raw(false, "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
 			v.raw(true, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 		}, "", "unparsable protocol"},
+		{"a preface behind an answer of HTTP/1", func(v *conv) {
+			v.raw(false, "HTTP/1.1 408 Late\r\nContent-Length: 0\r\n\r\n")
+			v.hello()
+			v.get(1)
+			v.ok(1, "")
+		}, "", "no_request, unparsable http2"},
 		{"no SETTINGS first", func(v *conv) { v.raw(true, preface); v.get(1); v.ok(1, "") }, "", "unparsable http2"},
 		{"an answer nobody asked for", func(v *conv) { v.hello(); v.ok(5, "") }, "", "no_request"},
 		{"a frame inside a header block", func(v *conv) {
@@ -274,6 +280,7 @@ func TestConversations(t *testing.T) {
 		{"a header block that is cut", func(v *conv) { v.hello(); v.get(1); v.frame(true, 1, 5, 3, "\x40\x05ab") }, "", "unparsable hpack"},
 		{"DATA behind END_STREAM", func(v *conv) { v.hello(); v.get(1); v.data(true, 1, false, "x"); v.ok(1, "") }, "", "unparsable malformed"},
 		{"DATA before the head", func(v *conv) { v.hello(); v.get(1); v.data(false, 1, false, "x") }, "", "unparsable malformed"},
+		{"101", func(v *conv) { v.hello(); v.get(1); v.headers(false, 1, false, ":status: 101"); v.ok(1, "") }, "", "unparsable malformed"},
 		{"trailers behind END_STREAM", func(v *conv) {
 			v.hello()
 			v.get(1)

@@ -357,15 +357,15 @@ func (s *side) grow(budget *reassembly.Budget, b []byte) bool {
 	return true
 }
 
-// Frames says whether b, the beginning of a segment in the middle of a
-// connection, looks like HTTP/2: two frame headers in a row that may be some.
-// It serves for counting alone: any body may hold the same bytes.
+// Frames says whether b, a segment in the middle of a connection, looks like
+// HTTP/2: two frame headers in a row that may be some, or one whose frame is the
+// whole segment. It serves for counting alone: any body may hold the same bytes.
 func Frames(b []byte) bool {
 	if len(b) < frameHeader || !plausible(b) {
 		return false
 	}
 	n := frameHeader + (int(b[0])<<16 | int(b[1])<<8 | int(b[2]))
-	return len(b) >= n+frameHeader && plausible(b[n:])
+	return len(b) == n || len(b) >= n+frameHeader && plausible(b[n:])
 }
 
 // plausible says whether b begins with a frame header of a known type, of a

@@ -219,7 +219,7 @@ func TestFrames(t *testing.T) {
 		b    string
 		want bool
 	}{
-		{ping + window, true}, {window + ping, true}, {ping, false}, {ping + window[:8], false}, {ping[1:] + window, false},
+		{ping + window, true}, {window + ping, true}, {ping, true}, {ping[:16], false}, {ping + "x", false}, {ping + window[:8], false}, {ping[1:] + window, false},
 		{ping + "x" + window, false}, {strings.Repeat("\x00", 100), false}, {"GET / HTTP/1.1\r\n\r\n", false}, {"", false},
 		{"\x00\x00\x01\x01\x05\x00\x00\x00\x01\x82" + ping, true}, {"\x00\x00\x01\x01\x05\x00\x00\x00\x00\x82" + ping, false},
 		{"\x00\x00\x01\x00\x01\x80\x00\x00\x01x" + ping, false}, {"\x00\x00\x01\x00\x41\x00\x00\x00\x01x" + ping, false},

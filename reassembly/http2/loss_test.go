@@ -108,7 +108,7 @@ func TestHoles(t *testing.T) {
 			v.lose()
 			v.data(false, 1, true, "one")
 			v.get(5)
-		}, "1 GET /a 200 0 3", ""},
+		}, "1 GET /a 200 0 3", "unparsable http2_late x2"},
 		{"of the server's preface", func(v *conv) {
 			v.msgs = v.msgs[:2]
 			must(v.side[1].fr.WriteSettings())
@@ -197,6 +197,12 @@ func TestJoinedLate(t *testing.T) {
 			v.send(false)
 			v.ok(7, "seven")
 			v.ok(9, "nine")
+		}, "", "unparsable http2_late x2"},
+		{"a frame in each segment", func(v *conv) {
+			v.get(7)
+			v.ok(7, "")
+			v.get(9)
+			v.ok(9, "")
 		}, "", "unparsable http2_late x2"},
 		{"a request in a body, at a segment's start", func(v *conv) {
 			must(v.side[0].fr.WritePing(false, [8]byte{}))
@@ -314,16 +320,21 @@ func TestHTTP1BodyThatLooksLikeHTTP2(t *testing.T) {
 	for _, m := range v.msgs {
 		body += string(m.b)
 	}
-	for _, from := range []int{0, 2} { // with the handshake, and without
+	for from := range 3 { // with the handshake, without, and with a hole
 		w := newConv()
-		w.noSYN = from > 0
+		w.noSYN = from == 1
 		w.raw(true, "GET /f HTTP/1.1\r\nHost: h\r\n\r\n")
 		w.raw(false, "HTTP/1.1 200 OK\r\nContent-Length: "+itoa(len(body))+"\r\n\r\n")
+		ends := ""
+		if from == 2 {
+			w.lose()
+			ends = "gap"
+		}
 		w.raw(false, body)
 		w.raw(true, "GET /g HTTP/1.1\r\nHost: h\r\n\r\n")
 		w.raw(false, "HTTP/1.1 204 No\r\n\r\n")
 		res := room{live: true, want: exchange.WantList}.run(t, w.whole())
-		if got := strings.Join(res.words, "; "); !strings.HasSuffix(got, "0 GET /g 204 0 0") || res.ends() != "" {
+		if got := strings.Join(res.words, "; "); !strings.HasSuffix(got, "0 GET /g 204 0 0") || res.ends() != ends {
 			t.Errorf("from %d: %q, %s", from, got, res.ends())
 		}
 	}

@@ -104,6 +104,17 @@ func TestUpgrade(t *testing.T) {
 			v.raw(true, preface)
 			v.settings(true)
 		}, "", "unparsable http2"},
+		{"a request behind it", func(v *conv) {
+			v.upgraded(asksH2 + "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+		}, "", "no_response, unparsable http2"},
+		{"something behind it", func(v *conv) {
+			v.raw(true, asksH2+preface[:10])
+			v.raw(false, switched)
+			v.settings(false)
+			v.ok(1, "first")
+			v.raw(true, preface[10:])
+			v.settings(true)
+		}, "", "no_response cut, unparsable http2"},
 		{"a hole in its body", func(v *conv) {
 			v.raw(true, "POST /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\nContent-Length: 8\r\n\r\nbo")
 			v.raw(true, "dy")
@@ -154,6 +165,35 @@ func TestUpgradedRequest(t *testing.T) {
 	}
 	if two := res.got[1]; !two.Reused || two.ID != exchange.NewID(x.Flow, x.ISN, 3) {
 		t.Errorf("%+v", two)
+	}
+}
+
+// Positions count from the stream's first byte, also of what comes in one segment
+// with the preface.
+func TestOffset(t *testing.T) {
+	v := newConv()
+	v.hello()
+	v.get(1)
+	v.ok(1, "one")
+	var first, rest []message
+	for _, m := range v.msgs {
+		if m.client {
+			first = append(first, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	var all []byte
+	for _, m := range first {
+		all = append(all, m.b...)
+	}
+	request := len(all) - len(first[len(first)-1].b)
+	v.msgs = append([]message{{client: true, b: all}}, rest...)
+	for _, cut := range []int{1 << 30, 5} {
+		res := room{live: true, want: exchange.WantList}.run(t, v.segments([2]uint32{1, 1}, func() int { return cut }))
+		if len(res.got) != 1 || res.got[0].Offset != uint64(request) {
+			t.Errorf("cut %d: %+v, want the offset %d", cut, res.got, request)
+		}
 	}
 }
 
