@@ -19,7 +19,8 @@ func (c *conn) decode(d reassembly.Dir, s *side, block []byte, now int64) {
 	case d == reassembly.Client:
 		fresh = b.id > c.lastID
 	}
-	lost := c.side[d.Other()].state == sideLost
+	// A request whose answer can't be read is only counted.
+	lost := d == reassembly.Client && c.side[reassembly.Server].state == sideLost
 	if !c.unpack(s, block, (st != nil || fresh) && !(fresh && lost)) {
 		return
 	}

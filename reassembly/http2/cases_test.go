@@ -115,6 +115,14 @@ func TestConversations(t *testing.T) {
 			v.headers(false, 5, false, ":status: 204")
 			v.data(false, 5, true, "")
 		}, "1 HEAD /h 200 0 0; 3 GET /a 304 0 0; 5 GET /a 204 0 0", ""},
+		{"content where none may be", func(v *conv) {
+			v.hello()
+			v.headers(true, 1, true, ":method: HEAD", ":scheme: http", ":path: /h", ":authority: h")
+			v.ok(1, "body")
+			v.get(3)
+			v.headers(false, 3, false, ":status: 304", "content-length: 4")
+			v.data(false, 3, true, "body")
+		}, "1 HEAD /h 200 0 4 ?malformed; 3 GET /a 304 0 4 ?malformed", ""},
 		{"push", func(v *conv) {
 			v.hello()
 			v.get(1)

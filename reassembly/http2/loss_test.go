@@ -147,6 +147,17 @@ func TestHoles(t *testing.T) {
 			v.data(true, 3, true, strings.Repeat("b", 70000))
 			v.get(5)
 		}, "", "gap, unparsable http2_late x2"},
+		{"of a request, then a promise", func(v *conv) {
+			v.get(1)
+			v.get(3)
+			v.lose()
+			p := v.side[1]
+			must(p.fr.WritePushPromise(xhttp2.PushPromiseParam{StreamID: 1, PromiseID: 2, BlockFragment: p.encode(":method: GET", ":scheme: http", ":path: /pushed", ":authority: h"), EndHeaders: true}))
+			v.send(false)
+			v.ok(1, "one")
+			v.ok(2, "two")
+			v.ok(3, "three")
+		}, "1 GET /a 200 0 3; 2 GET /pushed 200 0 3 ?pushed", "unparsable http2_late"},
 		{"of a promise", func(v *conv) {
 			v.get(1)
 			p := v.side[1]

@@ -219,7 +219,7 @@ func (c *conn) endStream(d reassembly.Dir, st *stream, now int64) {
 		}
 		st.respEnd, st.rLast = true, now
 		bodiless := st.head || st.status == 204 || st.status == 304
-		if st.respLen >= 0 && st.respLen != st.respSize && !(bodiless && st.respSize == 0) {
+		if bodiless && st.respSize > 0 || !bodiless && st.respLen >= 0 && st.respLen != st.respSize {
 			st.rDoubt = exchange.DoubtMalformed
 		}
 		if q := st.resp; q != nil {
