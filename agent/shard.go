@@ -107,6 +107,7 @@ func (s *shard) refuse() {
 	if !s.refused {
 		s.refused = true
 		s.http1.Refuse()
+		s.http2.Refuse()
 	}
 }
 

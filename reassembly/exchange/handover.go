@@ -37,6 +37,8 @@ type Upgrade struct {
 	// Interim are the 1xx statuses before the 101.
 	Interim []int
 	Reused  bool
+	// Late says that a stop does not wait for it.
+	Late bool
 	// Head says that the method is HEAD.
 	Head bool
 	// Settings is the value of HTTP2-Settings.

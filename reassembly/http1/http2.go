@@ -102,7 +102,7 @@ func (c *conn) upgrade(r *pending) bool {
 		Request: r.req, Flow: r.flow, Decision: r.decision, Doubt: r.doubt,
 		Fail: r.fail, Reason: r.failWhy, Spoiled: r.spoiled,
 		Offset: r.start, End: r.end, First: r.first, Last: r.last,
-		Interim: r.interim, Reused: r.reused, Head: r.method == methodHead,
+		Interim: r.interim, Reused: r.reused, Late: r.late, Head: r.method == methodHead,
 		Settings: r.settings, Taken: r.taken,
 	}
 	r.taken = 0

@@ -152,6 +152,9 @@ func (c *conn) upgraded(u *exchange.Upgrade) {
 		q.Proto, q.Scheme, q.Framing, q.Head, q.Wire = "HTTP/2", "http", exchange.FramingH2, nil, q.Body.Bytes
 	}
 	c.streams.put(st)
+	if u.Late {
+		p.late(st)
+	}
 	settings, err := base64.RawURLEncoding.DecodeString(u.Settings)
 	switch {
 	case !st.take(p.cfg.Budget, streamCost):

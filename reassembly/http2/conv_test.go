@@ -243,6 +243,10 @@ type room struct {
 	maxBody int64
 	budget  int64
 	close   reassembly.Close
+	// refuse is before which segment the parsers are told to; 0 is never. What
+	// is in flight and late then, at the end, goes to gauges.
+	refuse int
+	gauges *[2]uint64
 }
 
 // run puts the segments through the assembler and the parsers.
@@ -272,6 +276,10 @@ func (r room) run(t tester, segs []seg) *result {
 	var s reassembly.Segment
 	for i := range segs {
 		x := &segs[i]
+		if i > 0 && i == r.refuse {
+			h1.Refuse()
+			h2.Refuse()
+		}
 		s = reassembly.Segment{SrcPort: 1024, DstPort: 80, Seq: x.seq, Ack: x.ack, Flags: x.flags, Payload: x.b, Time: x.time, Lost: x.lost, Side: reassembly.ToServer}
 		s.Src[15], s.Dst[15] = 1, 2
 		if !x.toServer {
@@ -281,6 +289,11 @@ func (r room) run(t tester, segs []seg) *result {
 		if i%50 == 49 {
 			a.Tick(x.time)
 		}
+	}
+	if r.gauges != nil {
+		one, two := h1.Stats(), h2.Stats()
+		one.Add(&two)
+		*r.gauges = [2]uint64{one.InFlight, one.Late}
 	}
 	a.Close(r.close)
 	res := &result{collector: col, st: h1.Stats(), asm: a.Stats()}
@@ -299,8 +312,8 @@ func (r *result) check(t tester, b *reassembly.Budget) {
 			ends += n
 		}
 	}
-	if ends != r.st.Started || r.st.InFlight != 0 {
-		t.Errorf("started %d, ended %d, in flight %d", r.st.Started, ends, r.st.InFlight)
+	if ends != r.st.Started || r.st.InFlight != 0 || r.st.Late != 0 {
+		t.Errorf("started %d, ended %d, in flight %d, late %d", r.st.Started, ends, r.st.InFlight, r.st.Late)
 	}
 	if int(r.st.Complete()) != r.n {
 		t.Errorf("%d counted as complete, %d given", r.st.Complete(), r.n)

@@ -65,6 +65,9 @@ func (c *conn) newRequest(id uint32) *stream {
 		return nil
 	}
 	p.start()
+	if p.refused {
+		p.late(st)
+	}
 	st.id, st.reqHeadDone = id, true
 	st.reqLen, st.respLen = m.length, -1
 	st.head = m.method == "HEAD"

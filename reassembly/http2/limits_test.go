@@ -199,6 +199,34 @@ func TestOpenAtTheEnd(t *testing.T) {
 	}
 }
 
+// A stop waits for what began before it, and for nothing else.
+func TestRefuse(t *testing.T) {
+	v := newConv()
+	v.hello()
+	v.get(1)
+	v.get(3)
+	before := len(v.whole()) - 2 // the last two acknowledge alone
+	v.get(5)
+	v.ok(1, "")
+	v.get(7)
+	v.ok(7, "")
+	var got [2]uint64
+	res := room{live: true, want: exchange.WantList, refuse: before, gauges: &got}.run(t, v.whole())
+	if got != [2]uint64{2, 1} || res.n != 2 {
+		t.Errorf("in flight and late %v, %q", got, res.words)
+	}
+	// Nor for an answer that only the client's preface can prove.
+	v = newConv()
+	v.raw(true, asksH2)
+	v.raw(false, switched)
+	v.settings(false)
+	v.ok(1, "first")
+	room{live: true, gauges: &got}.run(t, v.whole())
+	if got != [2]uint64{1, 1} {
+		t.Errorf("not proven: in flight and late %v", got)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	col, b := &collector{}, &reassembly.Budget{}
 	for field, cfg := range map[string]http2.Config{

@@ -61,6 +61,7 @@ type Parser struct {
 	flow     exchange.Flow
 	out      exchange.Complete
 	msg      message
+	refused  bool    // by Refuse
 	streams  *stream // free list
 	conns    *conn   // free list
 	decoders []*hpack.Decoder
@@ -86,6 +87,9 @@ func New(cfg Config) (*Parser, error) {
 
 // Stats gives the counters. Call it from the shard's goroutine.
 func (p *Parser) Stats() exchange.Stats { return p.st }
+
+// Refuse begins the end: requests from now on are Late.
+func (p *Parser) Refuse() { p.refused = true }
 
 // Open gives the handler of a connection that turns to HTTP/2. It takes
 // ownership of what h refers to.

@@ -28,6 +28,7 @@ type stream struct {
 	tunnel            bool // answered and counted: HTTP has ended on it
 	wasReset          bool
 	grpc              bool
+	late              bool // counted in Stats.Late
 	early             bool // an answer's content came before the request's end
 	doubt             exchange.Doubt
 	rDoubt            exchange.Doubt
@@ -58,8 +59,19 @@ func (p *Parser) newStream() *stream {
 
 func (p *Parser) freeStream(st *stream) {
 	p.cfg.Budget.Give(st.taken)
+	if st.late {
+		p.st.Late--
+	}
 	*st = stream{next: p.streams}
 	p.streams = st
+}
+
+// late says that a stop does not wait for st.
+func (p *Parser) late(st *stream) {
+	if !st.late {
+		st.late = true
+		p.st.Late++
+	}
 }
 
 func (st *stream) take(b *reassembly.Budget, n int64) bool {
@@ -95,6 +107,7 @@ func (c *conn) settle(st *stream) {
 	switch {
 	case st.tunnel:
 	case !c.proven:
+		c.p.late(st)
 		return
 	case st.reqKeep.over:
 		c.finish(st, exchange.ResultTooLarge, exchange.ReasonBody)
