@@ -289,6 +289,13 @@ func TestConversations(t *testing.T) {
 		{"DATA behind END_STREAM", func(v *conv) { v.hello(); v.get(1); v.data(true, 1, false, "x"); v.ok(1, "") }, "", "unparsable malformed"},
 		{"DATA before the head", func(v *conv) { v.hello(); v.get(1); v.data(false, 1, false, "x") }, "", "unparsable malformed"},
 		{"101", func(v *conv) { v.hello(); v.get(1); v.headers(false, 1, false, ":status: 101"); v.ok(1, "") }, "", "unparsable malformed"},
+		{"trailers that do not end", func(v *conv) {
+			v.hello()
+			v.post(1)
+			v.headers(true, 1, false, "x: 1")
+			v.data(true, 1, true, "")
+			v.ok(1, "")
+		}, "", "unparsable malformed"},
 		{"trailers behind END_STREAM", func(v *conv) {
 			v.hello()
 			v.get(1)
