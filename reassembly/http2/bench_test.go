@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,7 +64,7 @@ func newTalk(size, cut int, port uint16) (t *talk, first []message) {
 	v.hello()
 	exchangeOf := func(id uint32) {
 		v.headers(true, id, true, benchFields...)
-		v.headers(false, id, false, benchAnswer...)
+		v.headers(false, id, false, append(slices.Clone(benchAnswer), fmt.Sprintf("content-length: %d", size))...)
 		for left := size; ; left -= 16384 {
 			v.data(false, id, left <= 16384, strings.Repeat("x", min(left, 16384)))
 			if left <= 16384 {
