@@ -256,7 +256,49 @@ func TestConversations(t *testing.T) {
 			v.headers(true, 1, false, ":method: CONNECT", ":protocol: websocket", ":scheme: http", ":path: /ws", ":authority: h")
 			v.headers(false, 1, false, ":status: 200")
 			v.data(false, 1, false, "\x81\x00")
-		}, "1 CONNECT /ws 200 0 0 ?connect", ""},
+			v.headers(true, 3, false, ":method: CONNECT", ":protocol: other", ":scheme: http", ":path: /o", ":authority: h")
+			v.ok(3, "")
+		}, "1 CONNECT /ws 200 0 0 ?websocket; 3 CONNECT /o 200 0 0 ?connect", ""},
+		{"streams of events", func(v *conv) {
+			v.hello()
+			v.get(1)
+			v.ok(1, "data: 1\n\n", "content-type: text/event-stream;charset=utf-8")
+			v.get(3)
+			v.ok(3, "no", "content-type: text/event-streams")
+			for id := uint32(5); id < 9; id += 2 {
+				v.get(id)
+				v.headers(false, id, false, ":status: 200", "content-type: text/event-stream")
+				v.data(false, id, false, "data: 1\n\n")
+			}
+			must(v.side[0].fr.WriteRSTStream(5, xhttp2.ErrCodeCancel))
+			v.send(true)
+		}, "1 GET /a 200 0 9 ?event_stream; 3 GET /a 200 0 2", "no_response event_stream x2"},
+		{"behind a PROXY header", func(v *conv) {
+			v.raw(true, "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n")
+			v.hello()
+			v.get(1)
+			v.ok(1, "x")
+		}, "1 GET /a 200 0 1", ""},
+		{"a server that speaks first, behind a PROXY header", func(v *conv) {
+			v.raw(true, "PROXY UNKNOWN\r\n")
+			must(v.side[1].fr.WriteSettings())
+			v.send(false)
+			v.raw(true, preface)
+			must(v.side[0].fr.WriteSettings())
+			v.send(true)
+			v.get(1)
+			v.ok(1, "x")
+		}, "1 GET /a 200 0 1", ""},
+		{"a server that speaks behind what may begin a PROXY header", func(v *conv) {
+			v.raw(true, preface[:2])
+			must(v.side[1].fr.WriteSettings())
+			v.send(false)
+			v.raw(true, preface[2:])
+			must(v.side[0].fr.WriteSettings())
+			v.send(true)
+			v.get(1)
+			v.ok(1, "x")
+		}, "1 GET /a 200 0 1", ""},
 
 		{"another protocol behind the server's first byte", func(v *conv) {
 			v.raw(false, "\x00\x00\x00\x04\x00\x00\x00\x00\x00")

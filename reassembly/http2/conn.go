@@ -279,6 +279,8 @@ func (c *conn) unfinished(st *stream) (exchange.Result, exchange.Reason) {
 	switch {
 	case st.reqEnd && st.respEnd: // the prefaces were not there
 		return exchange.ResultGap, exchange.ReasonUnproven
+	case st.events && !st.respEnd:
+		return exchange.ResultNoResponse, exchange.ReasonEventStream
 	case st.wasReset && st.respEnd:
 		return exchange.ResultUnparsable, exchange.ReasonRefused
 	case st.wasReset:

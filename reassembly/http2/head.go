@@ -205,8 +205,11 @@ func (c *conn) answer(st *stream, at *place, end bool, now int64) {
 		c.malformed(st)
 		return
 	}
-	if m.bad {
+	switch {
+	case m.bad:
 		st.rDoubt = exchange.DoubtMalformed
+	case m.events && status/100 == 2:
+		st.rDoubt, st.events = exchange.DoubtEventStream, true
 	}
 	if status < 200 {
 		if st.interims++; st.interims > maxInterim {

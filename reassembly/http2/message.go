@@ -16,6 +16,7 @@ type message struct {
 	hosts                                             int
 	length                                            int64 // Content-Length, -1 without one
 	grpc                                              bool
+	events                                            bool // text/event-stream
 	grpcStatus, grpcMessage                           string
 	// unnamed: pseudo-header fields are missing, repeated or of the other kind
 	// of message. bad: another rule is broken.
@@ -105,6 +106,8 @@ func (m *message) field(f *hpack.HeaderField) {
 		m.length = n
 	case "content-type":
 		m.grpc = isGRPC(f.Value)
+		kind, _, _ := strings.Cut(f.Value, ";")
+		m.events = strings.EqualFold(strings.TrimRight(kind, " \t"), "text/event-stream")
 	case "grpc-status":
 		m.grpcStatus = f.Value
 	case "grpc-message":
@@ -140,6 +143,8 @@ func (m *message) asRequest() (d exchange.Doubt, ok bool) {
 	switch {
 	case m.bad || strings.IndexByte(m.authority, '@') >= 0 || !isToken(m.method):
 		return exchange.DoubtMalformed, true
+	case m.protocol == "websocket":
+		return exchange.DoubtWebSocket, true
 	case connect:
 		return exchange.DoubtConnect, true
 	case m.hosts > 1, m.hosts == 1 && m.has&hasAuthority != 0 && m.host != m.authority, m.target() != "" && m.authority == "" && m.host == "":

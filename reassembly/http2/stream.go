@@ -28,6 +28,7 @@ type stream struct {
 	tunnel            bool // answered and counted: HTTP has ended on it
 	wasReset          bool
 	grpc              bool
+	events            bool // the answer is a stream of events
 	late              bool // counted in Stats.Late
 	early             bool // an answer's content came before the request's end
 	doubt             exchange.Doubt
