@@ -65,6 +65,7 @@ func sampleConfig(c *config.Config, start time.Time) sample.Config {
 			Rate:          sample.Rate{Hundredths: e.Sample.Rate.Hundredths()},
 			By:            by,
 			Unsafe:        e.Replay.Unsafe,
+			GRPC:          e.Replay.GRPC,
 			Guard:         sample.Guard{Latency: float64(e.Guard.Latency)},
 			SeparateState: e.Compare.State == "separate",
 		}

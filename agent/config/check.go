@@ -537,6 +537,27 @@ func (c *checker) replay(at string, r *Replay) {
 			c.fail(at+"unsafe["+strconv.Itoa(i)+"]", "CONNECT is never replayed")
 		}
 	}
+	for i, m := range r.GRPC {
+		if !grpcMethod(m) {
+			c.fail(at+"grpc["+strconv.Itoa(i)+"]", "%s is no gRPC method: write /package.Service/Method, or /package.Service/* for all of a service", shown(m))
+		}
+	}
+}
+
+// grpcMethod says whether s is a service and a method, or a star for all.
+func grpcMethod(s string) bool {
+	name := func(s string) bool {
+		for i := range len(s) {
+			b := s[i]
+			if ('a' > b || b > 'z') && ('A' > b || b > 'Z') && ('0' > b || b > '9') && strings.IndexByte("_-.", b) < 0 {
+				return false
+			}
+		}
+		return s != "" && s[0] != '.' && s[len(s)-1] != '.'
+	}
+	rest, slash := strings.CutPrefix(s, "/")
+	service, method, two := strings.Cut(rest, "/")
+	return slash && two && name(service) && (method == "*" || name(method))
 }
 
 func (c *checker) publish() {

@@ -213,7 +213,9 @@ type Replay struct {
 	// Unsafe are the methods that are replayed beside GET, HEAD and OPTIONS.
 	// Default none.
 	Unsafe []string `yaml:"unsafe"`
-	// GRPC are the gRPC methods that may be replayed. Default none.
+	// GRPC are the gRPC methods that are replayed, unary ones and those that
+	// answer with a stream: /package.Service/Method, or /package.Service/* for
+	// all of a service. Unsafe says nothing of them. Default none.
 	GRPC []string `yaml:"grpc"`
 	// Order is "free": replays overtake each other.
 	Order string `yaml:"order"`

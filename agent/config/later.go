@@ -16,7 +16,6 @@ var later = []struct {
 }{
 	{"capture.attach", []string{"clsact"}},
 	{"experiments[].control", nil},
-	{"experiments[].replay.grpc", nil},
 	{"experiments[].replay.order", nil},
 	{"experiments[].replay.warmup", nil},
 	{"experiments[].compare.recheck", nil},

@@ -122,3 +122,12 @@ func TestMatchAgrees(t *testing.T) {
 		agrees(t, e, s)
 	})
 }
+
+func TestGRPCAgrees(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := config.NewExperiment("e")
+		e.Routes = []config.Route{{Path: "/", Key: "{route}"}}
+		e.Replay.GRPC = []string{rapid.StringMatching(`/?[aB.\-_1é ]{0,3}(/[a.*]{0,2}){0,2}`).Draw(t, "method")}
+		agrees(t, e, sample.Experiment{Routes: []sample.Route{{Path: "/"}}, GRPC: e.Replay.GRPC})
+	})
+}

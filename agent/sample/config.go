@@ -51,6 +51,9 @@ type Experiment struct {
 	// Unsafe lists the methods beside GET, HEAD and OPTIONS that may be
 	// replayed.
 	Unsafe []string
+	// GRPC lists the gRPC methods that may be replayed: /package.Service/Method,
+	// or /package.Service/* for all of a service. Unsafe says nothing of them.
+	GRPC []string
 	// Guard pauses replay when the reference suffers. The zero value is off.
 	Guard Guard
 	// SeparateState says that the candidate has a state of its own, so that an
@@ -95,6 +98,7 @@ type experiment struct {
 	exclude  exclusions
 	by       By
 	unsafe   []string
+	grpc     grpcMethods
 	until    int64
 	separate bool
 	guard    *guard
@@ -148,6 +152,9 @@ func (e *experiment) fill(x *Experiment, onPause func(GuardPause)) (wrong *Field
 		}
 	}
 	e.unsafe = slices.Clone(x.Unsafe)
+	if e.grpc, at, err = newGRPCMethods(x.GRPC); err != nil {
+		return &FieldError{fmt.Sprintf("replay.grpc[%d]", at), err}
+	}
 	e.until = math.MaxInt64
 	if !x.Until.IsZero() {
 		e.until = x.Until.UnixNano()

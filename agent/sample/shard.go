@@ -33,7 +33,7 @@ type Shard struct {
 //	unmatched       no filter or no route
 //	excluded        an exclusion, own or by default
 //	not_replayable  the head gives reason to doubt
-//	unsafe          the method is not replayed
+//	unsafe          the method, or the gRPC method, is not replayed
 //	paused          off, off_file, disabled, guard
 //	ended           the experiment's time is over
 //	sampled_out     not in the sample
@@ -133,7 +133,7 @@ func (sh *Shard) choose(i int, r *request, c *exchange.Choice) {
 		c.Selection = exchange.Excluded
 	case h.Doubt != exchange.DoubtNone:
 		c.Selection, c.Doubt = exchange.NotReplayable, h.Doubt
-	case !r.safe && !contains(e.unsafe, h.Method):
+	case h.GRPC && !e.grpc.has(r.target.path), !h.GRPC && !r.safe && !contains(e.unsafe, h.Method):
 		c.Selection = exchange.Unsafe
 	default:
 		if c.Pause = e.paused(h.Time); c.Pause != exchange.PauseNone {

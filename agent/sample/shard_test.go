@@ -451,6 +451,7 @@ func TestNewErrors(t *testing.T) {
 		{func(x *Experiment) { x.Routes = make([]Route, 4097) }, "experiments[1].routes: 4097 of them: at most 4096"},
 		{func(x *Experiment) { x.Rate = Rate{10_001} }, "experiments[1].sample.rate: 100.01%: more than 100%"},
 		{func(x *Experiment) { x.Exclude = []string{"/a", "b"} }, `experiments[1].exclude[1]: path pattern "b" does not start with /`},
+		{func(x *Experiment) { x.GRPC = []string{"/a.B/C", "/a.B"} }, `experiments[1].replay.grpc[1]: "/a.B" is no gRPC method: write /package.Service/Method, or /package.Service/* for all of a service`},
 		{func(x *Experiment) { x.Unsafe = []string{"P OST"} }, `experiments[1].replay.unsafe[0]: "P OST" is no method`},
 		{func(x *Experiment) { x.Guard.Latency = 0.5 }, "experiments[1].guard.latency: 0.5: want 0 for off, or at least 1"},
 		{func(x *Experiment) { x.Guard.Errors = Rate{20_000} }, "experiments[1].guard.errors: 200%: more than 100%"},
@@ -583,5 +584,43 @@ func BenchmarkCompleted(b *testing.B) {
 	for b.Loop() {
 		h.Time += 10_000
 		sh.Completed(&d, exchange.DoubtNone, CompletedInfo{Time: h.Time, TTFB: 1e6, Status: 200})
+	}
+}
+
+// gRPC calls are replayed when their method is named, whatever unsafe says.
+func TestGRPCMethods(t *testing.T) {
+	sh := mustNew(t, Config{Experiments: []Experiment{
+		{Name: "none", Routes: []Route{{Path: "/"}}, Rate: Rate{fullRate}, Unsafe: []string{"POST"}},
+		{Name: "some", Routes: []Route{{Path: "/"}}, Rate: Rate{fullRate}, GRPC: []string{"/shop.v1.Users/Get", "/shop.v1.Items/*"}},
+	}}).Shard()
+	for _, c := range []struct {
+		target string
+		grpc   bool
+		want   string
+	}{
+		{"/shop.v1.Users/Get", true, "unsafe selected"},
+		{"/shop.v1.Users/Get?x", true, "unsafe selected"},
+		{"/shop.v1.Users/Gets", true, "unsafe unsafe"},
+		{"/shop.v1.Users/get", true, "unsafe unsafe"},
+		{"/shop.v1.Users/", true, "unsafe unsafe"},
+		{"/shop.v1.Items/Any", true, "unsafe selected"},
+		{"/shop.v1.Items/Any/more", true, "unsafe unsafe"},
+		{"/shop.v1.Items/", true, "unsafe unsafe"},
+		{"/shop.v1.Items", true, "unsafe unsafe"},
+		{"/x/shop.v1.Items/Any", true, "unsafe unsafe"},
+		{"/", true, "unsafe unsafe"},
+		{"/shop.v1.Users/Get", false, "selected unsafe"},
+	} {
+		h := head("POST", c.target)
+		h.GRPC = c.grpc
+		d := sh.Keep(h)
+		if got := word(d.Choices[0]) + " " + word(d.Choices[1]); got != c.want {
+			t.Errorf("%s %v: %s, want %s", c.target, c.grpc, got, c.want)
+		}
+	}
+	h := head("POST", "/shop.v1.Items/Any")
+	h.GRPC = true
+	if n := testing.AllocsPerRun(100, func() { sh.Keep(h) }); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
