@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -15,6 +16,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -38,9 +42,17 @@ func serveBench() {
 			}
 			go func() {
 				defer c.Close()
+				first := make([]byte, 3)
+				if _, err := io.ReadFull(c, first); err != nil {
+					return
+				}
+				if string(first) == http2.ClientPreface[:3] {
+					serveBenchHTTP2(c)
+					return
+				}
 				a := []byte("HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: 4096\r\nX-Request-Id: 0123456789\r\n\r\n" + strings.Repeat("x", 4096))
 				b := make([]byte, 16<<10)
-				n := 0
+				n := copy(b, first)
 				for {
 					k, err := c.Read(b[n:])
 					if err != nil {
@@ -57,6 +69,37 @@ func serveBench() {
 		}
 	}()
 	io.Copy(io.Discard, os.Stdin)
+}
+
+// serveBenchHTTP2 does the same; it reads no header.
+func serveBenchHTTP2(c net.Conn) {
+	if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface)-3)); err != nil {
+		return
+	}
+	var block, b bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	enc.SetMaxDynamicTableSize(0) // every answer is the same bytes
+	enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+	for _, f := range [][2]string{{"server", "bench"}, {"date", "Mon, 23 Nov 2026 12:00:00 GMT"}, {"content-type", "application/json"}, {"content-length", "4096"}, {"x-request-id", "0123456789"}} {
+		enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	r, w := http2.NewFramer(nil, bufio.NewReaderSize(c, 16<<10)), http2.NewFramer(&b, nil)
+	body := bytes.Repeat([]byte("x"), 4096)
+	w.WriteSettings()
+	for {
+		f, err := r.ReadFrame()
+		if err != nil {
+			return
+		}
+		if h, ok := f.(*http2.HeadersFrame); ok {
+			w.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: block.Bytes(), EndHeaders: true})
+			w.WriteData(h.StreamID, true, body)
+		}
+		if _, err := c.Write(b.Bytes()); err != nil {
+			return
+		}
+		b.Reset()
+	}
 }
 
 func startBenchServer(b *testing.B) string {
@@ -108,9 +151,21 @@ func drive(b *testing.B, rate int, f func()) {
 	}
 }
 
-// BenchmarkReplay and BenchmarkNetHTTP do the same: 4 KiB answers, kept and
-// digested. cpu-us/op is what this process took, kernel included.
-func BenchmarkReplay(b *testing.B) {
+// BenchmarkReplay, BenchmarkReplayHTTP2 and BenchmarkNetHTTP do the same: 4 KiB
+// answers, kept and digested. cpu-us/op is what this process took, kernel
+// included.
+func BenchmarkReplay(b *testing.B) { benchReplay(b, request("", benchHead...)) }
+
+func BenchmarkReplayHTTP2(b *testing.B) {
+	var fields []string
+	for _, l := range benchHead[2 : len(benchHead)-1] {
+		name, value, _ := strings.Cut(l, ": ")
+		fields = append(fields, strings.ToLower(name)+": "+value)
+	}
+	benchReplay(b, get2("/api/users/4711?expand=all", fields...))
+}
+
+func benchReplay(b *testing.B, x *exchange.Exchange) {
 	url := startBenchServer(b)
 	for _, rate := range []int{5000, 0} {
 		b.Run(rateName(rate), func(b *testing.B) {
@@ -131,7 +186,6 @@ func BenchmarkReplay(b *testing.B) {
 			ended := make(chan error)
 			ctx, cancel := context.WithCancel(context.Background())
 			go func() { ended <- r.Run(ctx) }()
-			x := request("", benchHead...)
 			b.ReportAllocs()
 			b.ResetTimer()
 			before := cpu()

@@ -85,9 +85,9 @@ func TestTimeoutToTheNanosecond(t *testing.T) {
 				n.serve = func(c net.Conn, _ netip.AddrPort) { drain(c) }
 				x := get("/")
 				x.Response.LastByte = x.Request.LastByte + int64(c.reference)
-				begin := time.Now()
-				u.one(x).failed(t, ErrorTimeout)
-				if took := time.Since(begin); took != c.after {
+				p, took := u.timed(x)
+				p.failed(t, ErrorTimeout)
+				if took != c.after {
 					t.Errorf("gave up after %v, want %v", took, c.after)
 				}
 			})
@@ -112,18 +112,17 @@ func TestTimeoutCoversAll(t *testing.T) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
 			drain(c)
 		}
-		begin := time.Now()
-		p := u.one(get("/"))
+		p, took := u.timed(get("/"))
 		p.failed(t, ErrorTimeout)
-		if took := time.Since(begin); took != time.Second || p.Setup != 600*time.Millisecond || p.TTLB() != 400*time.Millisecond {
+		if took != time.Second || p.Setup != 600*time.Millisecond || p.TTLB() != 400*time.Millisecond {
 			t.Errorf("took %v, of which %v connecting and %v waiting", took, p.Setup, p.TTLB())
 		}
 	})
 	cfg.Resolve = func(ctx context.Context, _ string) ([]netip.Addr, error) { <-ctx.Done(); return nil, ctx.Err() }
 	inBubble(t, cfg, func(t *testing.T, u *running, n *fakeNet) {
-		begin := time.Now()
-		u.one(get("/")).failed(t, ErrorConnect)
-		if took := time.Since(begin); took != time.Second {
+		p, took := u.timed(get("/"))
+		p.failed(t, ErrorConnect)
+		if took != time.Second {
 			t.Errorf("took %v", took)
 		}
 	})

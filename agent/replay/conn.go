@@ -215,6 +215,21 @@ func (c *conn) idle() bool {
 	return c.raw.Control(c.peek) == nil && c.quiet
 }
 
+// alive says that the peer has not ended the connection, as far as that can be
+// seen without reading what came.
+func (c *conn) alive() bool {
+	if c.raw == nil {
+		return true
+	}
+	alive := false
+	err := c.raw.Control(func(fd uintptr) {
+		var one [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		alive = n > 0 || err == syscall.EAGAIN
+	})
+	return err == nil && alive
+}
+
 // delivered says that the peer's kernel has acknowledged all that was written:
 // Write only means that ours has it.
 func (c *conn) delivered() bool {

@@ -52,8 +52,8 @@ func CredentialFields() []string { return append([]string(nil), credentialFields
 type rewriter struct {
 	// rules by the length of the name: few names share one.
 	rules [maxRuleName + 1][]fieldRule
-	// role is the whole line of the role header.
-	role string
+	// role is the whole line of the role header, roleValue its value.
+	role, roleValue string
 	// host replaces the value of Host; "" keeps the captured one.
 	host string
 	// trace says that trace ids are replaced.
@@ -61,7 +61,7 @@ type rewriter struct {
 }
 
 func newRewriter(role, host string, freshTrace, stripCredentials bool) *rewriter {
-	w := &rewriter{role: RoleHeader + ": " + role + "\r\n", host: host, trace: freshTrace}
+	w := &rewriter{role: RoleHeader + ": " + role + "\r\n", roleValue: role, host: host, trace: freshTrace}
 	add := func(act action, names ...string) {
 		for _, n := range names {
 			w.rules[len(n)] = append(w.rules[len(n)], fieldRule{n, act})
@@ -293,13 +293,8 @@ func cutLine(b []byte) (line, rest []byte, ok bool) {
 // origin-form or "*" (RFC 9112 section 3).
 func checkRequestLine(line []byte) (http10 bool, err error) {
 	method, rest, ok := bytes.Cut(line, []byte{' '})
-	if !ok || len(method) == 0 {
+	if !ok {
 		return false, errLine
-	}
-	for _, c := range method {
-		if foldName[c] == 0 {
-			return false, errLine
-		}
 	}
 	target, version, ok := bytes.Cut(rest, []byte{' '})
 	if !ok {
@@ -312,15 +307,28 @@ func checkRequestLine(line []byte) (http10 bool, err error) {
 	default:
 		return false, errLine
 	}
-	for _, c := range target {
-		if c <= ' ' || c == 0x7f {
-			return false, errLine
+	return http10, checkTarget(method, target)
+}
+
+// checkTarget allows a target in origin-form or "*", and no CONNECT.
+func checkTarget[T string | []byte](method, target T) error {
+	for i := range len(method) {
+		if foldName[method[i]] == 0 {
+			return errLine
 		}
 	}
-	if len(target) == 0 || target[0] != '/' && string(target) != "*" || string(method) == "CONNECT" {
-		return false, errTarget
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c == 0x7f {
+			return errLine
+		}
 	}
-	return http10, nil
+	switch {
+	case len(method) == 0:
+		return errLine
+	case len(target) == 0 || target[0] != '/' && string(target) != "*" || string(method) == "CONNECT":
+		return errTarget
+	}
+	return nil
 }
 
 // parseLength reads a Content-Length, of at most 18 digits. A list of equal

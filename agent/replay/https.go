@@ -22,6 +22,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"golang.org/x/net/http2"
 )
 
 // TLS says how an https target is checked and what is shown to it. The files
@@ -66,7 +67,7 @@ func (t *TLS) config() (*tls.Config, error) {
 // maxInterim bounds the list of 1xx statuses of one answer.
 const maxInterim = 100
 
-// newTransport makes the net/http side: no proxy, no redirects (RoundTrip
+// newTransport makes the net/http side, and the TLS side of HTTP/2: no proxy, no redirects (RoundTrip
 // follows none), no decompression, HTTP/1 only, and connections by our dialer.
 func newTransport(r *Replayer) (*http.Transport, error) {
 	config, err := r.config.TLS.config()
@@ -74,6 +75,9 @@ func newTransport(r *Replayer) (*http.Transport, error) {
 		return nil, err
 	}
 	setDefault(&config.ServerName, r.target.host)
+	r.tls = config.Clone()
+	// A peer that has no h2 says so by choosing the other.
+	r.tls.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}
 	h1 := new(http.Protocols)
 	h1.SetHTTP1(true)
 	return &http.Transport{

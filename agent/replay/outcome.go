@@ -43,11 +43,15 @@ const (
 	ErrorTLS = "tls"
 	// ErrorTimeout: the answer was not whole in time.
 	ErrorTimeout = "timeout"
-	// ErrorClosed: the connection ended before the answer's head did.
+	// ErrorClosed: the connection ended before the answer's head did, or in
+	// HTTP/2 the stream (RST_STREAM, GOAWAY).
 	ErrorClosed = "closed"
-	// ErrorProtocol: the answer's head is not HTTP/1 or is too large.
+	// ErrorProtocol: the answer's head is not HTTP/1 or is too large; the
+	// target does not speak HTTP/2, wants HTTP/1, or breaks a rule of HTTP/2
+	// before the final head.
 	ErrorProtocol = "protocol"
-	// ErrorBody: the body broke off or its framing is wrong.
+	// ErrorBody: the body broke off or its framing is wrong, in HTTP/2 also a
+	// broken rule behind the head.
 	ErrorBody = "body"
 	// ErrorTooLarge: the answer went on after the most that is read.
 	ErrorTooLarge = "too_large"
@@ -81,7 +85,8 @@ type Outcome struct {
 	// attempt ended. Start is 0 when no connection was open.
 	Start, FirstByte, LastByte int64
 	// Setup is the time it took to have an open connection: name lookup,
-	// connect and TLS. Near 0 for a reused one.
+	// connect, TLS, HTTP/2's settings and the wait for a stream. Near 0 for a
+	// reused one.
 	Setup time.Duration
 	// Lag is Start minus the time at which the tap saw the request's first
 	// byte.

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,10 +92,12 @@ type Replayer struct {
 	// https keeps connections; httpsNew makes one for each request, for the
 	// second try. Both are nil for http.
 	https, httpsNew *http.Transport
-	breaker         *gobreaker.TwoStepCircuitBreaker[struct{}]
-	limiter         *rate.Limiter // nil: unlimited
-	counts          connCounts
-	buffers         sync.Pool
+	// tls is for HTTP/2 over https.
+	tls     *tls.Config
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	limiter *rate.Limiter // nil: unlimited
+	counts  connCounts
+	buffers sync.Pool
 
 	breakerOpened atomic.Uint64
 	// changes tells Run to log; a state that passes in between is not logged.

@@ -155,6 +155,17 @@ func (u *running) one(x *exchange.Exchange) pair {
 	return p
 }
 
+// timed is one with the time that it took to the outcome.
+func (u *running) timed(x *exchange.Exchange) (pair, time.Duration) {
+	u.t.Helper()
+	begin := time.Now()
+	u.Submit(x)
+	p := u.next()
+	took := time.Since(begin)
+	u.until("at rest", func(s Stats) bool { return s.InFlight == 0 })
+	return p, took
+}
+
 // until waits for a condition on the counts.
 func (u *running) until(what string, f func(Stats) bool) Stats {
 	u.t.Helper()

@@ -32,11 +32,12 @@ type Stats struct {
 	// that of requests written a second time.
 	Opened, Reused, Stale, Retried uint64
 	// Sent is the number of bytes of requests written, Received that of
-	// answers read. For https Sent counts bodies and Received what was kept
-	// or digested of bodies.
+	// answers read, in HTTP/2 frames, before TLS. For HTTP/1 over https Sent
+	// counts bodies and Received what was kept or digested of bodies.
 	Sent, Received uint64
 	// Workers is the number of goroutines, idle ones included; each holds at
-	// most one connection (https: net/http holds them).
+	// most one connection of each protocol (HTTP/1 over https: net/http holds
+	// them).
 	Workers int
 }
 

@@ -2,8 +2,10 @@ package replay
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"sync"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"golang.org/x/net/http2/hpack"
 )
 
 // bufferSize is that of the one buffer of a replay: the request is put
@@ -29,7 +32,7 @@ type job struct {
 }
 
 // worker is one goroutine that replays one exchange after the other, and owns
-// at most one connection. Idle workers are taken last in, first out, so that
+// at most one connection of each protocol. Idle workers are taken last in, first out, so that
 // few connections are kept warm.
 type worker struct {
 	r *Replayer
@@ -38,20 +41,30 @@ type worker struct {
 	// since is when the worker became idle; guarded by r.mu.
 	since  time.Time
 	parser *http1.ResponseParser
+	// For HTTP/2: the fields of a request, and the digest of an answer.
+	list, trailer []hpack.HeaderField
+	sum           hash.Hash
 
-	mu   sync.Mutex // guards the pointer
-	conn *conn
+	mu    sync.Mutex // guards the pointers
+	conn  *conn
+	http2 *http2Conn
 }
 
 func newWorker(r *Replayer) *worker {
-	return &worker{r: r, jobs: make(chan job, 1), parser: http1.NewResponseParser(http1.ResponseConfig{MaxBody: r.config.MaxBody})}
+	return &worker{
+		r: r, jobs: make(chan job, 1), sum: sha256.New(),
+		parser: http1.NewResponseParser(http1.ResponseConfig{MaxBody: r.config.MaxBody}),
+	}
 }
 
 func (w *worker) run() {
 	defer w.r.left(w)
 	defer func() {
+		// Idle connections are closed; nothing can be lost with them.
 		if c := w.take(nil); c != nil {
-			// An idle connection is closed; nothing can be lost with it.
+			_ = c.Close()
+		}
+		if c := w.takeHTTP2(nil); c != nil {
 			_ = c.Close()
 		}
 	}()
@@ -73,9 +86,12 @@ func (w *worker) do(j job) bool {
 	} else {
 		sent := true
 		deadline := time.Now().Add(r.timeout(j.x))
-		if r.https != nil {
+		switch {
+		case j.x.Request.Proto == protoHTTP2:
+			sent = w.overHTTP2(j, o, deadline)
+		case r.https != nil:
 			sent = r.overTLS(j, o, deadline)
-		} else {
+		default:
 			sent = w.overTCP(j, o, deadline)
 		}
 		switch {
@@ -112,7 +128,11 @@ func replayable(x *exchange.Exchange) error {
 	switch {
 	case x.Doubt != exchange.DoubtNone:
 		return fmt.Errorf("request is not replayed: %s", x.Doubt)
-	case q == nil || q.Head == nil:
+	case x.Pushed:
+		return fmt.Errorf("request is not replayed: %s", exchange.DoubtPushed)
+	case x.GRPC != nil && x.GRPC.Kind != exchange.GRPCUnary && x.GRPC.Kind != exchange.GRPCServerStream:
+		return fmt.Errorf("request is not replayed: %s", exchange.DoubtGRPCStream)
+	case q == nil || q.Proto != protoHTTP2 && q.Head == nil || q.Proto == protoHTTP2 && !q.Body.Truncated && int64(len(q.Body.Bytes)) != q.Body.Size:
 		return errors.New("request is not replayed: it was not kept")
 	case q.Body.Truncated:
 		return errors.New("request is not replayed: its body was not kept whole")
@@ -161,9 +181,12 @@ func (w *worker) begin(c *conn, j job, deadline time.Time) error {
 func (w *worker) interrupt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	// A connection that has no deadlines any more is closed.
 	if w.conn != nil {
-		// A connection that has no deadlines any more is closed.
 		_ = w.conn.SetDeadline(time.Unix(1, 0))
+	}
+	if w.http2 != nil {
+		_ = w.http2.conn.SetDeadline(time.Unix(1, 0))
 	}
 }
 
