@@ -67,7 +67,8 @@ func (c *comparison) body(req *exchange.Request, ref, cand *exchange.Response) {
 		c.add(Difference{Kind: KindRemoved, Reference: c.bytesValue(da, 0)})
 	default:
 		cmpA, cmpB := comparerFor(mediaType(ref.Header)), comparerFor(mediaType(cand.Header))
-		if cmpA != nil && cmpB != nil {
+		// What stands in a gRPC body are framed messages, whatever their type.
+		if cmpA != nil && cmpB != nil && !c.grpc {
 			cmpA(c, da, db)
 		} else {
 			c.bytesBody(da, db, "")

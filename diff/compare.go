@@ -24,6 +24,7 @@ func (r *Rules) Compare(req *exchange.Request, ref, cand *exchange.Response, in 
 	}
 	c := r.work.Get().(*comparison)
 	c.in = in
+	c.grpc = isGRPC(req)
 	if c.in.ReferenceAuthority == "" {
 		c.in.ReferenceAuthority = req.Host
 	}
@@ -33,9 +34,14 @@ func (r *Rules) Compare(req *exchange.Request, ref, cand *exchange.Response, in 
 	if ref.Status != cand.Status {
 		c.add(Difference{Kind: KindChanged, Reference: numberValue(int64(ref.Status)), Candidate: numberValue(int64(cand.Status))})
 	}
-	c.fields(AspectHeader, ref.Header, cand.Header)
+	a, b := grpcAnswer{header: ref.Header, trailer: ref.Trailer}, grpcAnswer{header: cand.Header, trailer: cand.Trailer}
+	if c.grpc {
+		a, b = newGRPCAnswer(ref), newGRPCAnswer(cand)
+		c.grpcStatuses(a.status, b.status)
+	}
+	c.fields(AspectHeader, a.header, b.header)
 	header := len(c.diffs)
-	c.fields(AspectTrailer, ref.Trailer, cand.Trailer)
+	c.fields(AspectTrailer, a.trailer, b.trailer)
 	res := c.result(body, header, why)
 	c.release()
 	r.work.Put(c)
@@ -84,6 +90,8 @@ type comparison struct {
 	ignored   int // in diffs
 	divergent bool
 
+	// grpc says that the request opens a gRPC call.
+	grpc bool
 	// carried says that the bodies were compared, so that how they were
 	// framed does not matter; decoded that it was without their codings.
 	carried, decoded bool

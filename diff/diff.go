@@ -32,7 +32,7 @@ const (
 	// request's If-None-Match, If-Modified-Since, If-Range or Range.
 	WhyValidator = "validator"
 	// WhyReferenceFailed: not comparable because the reference answered 429,
-	// 502, 503 or 504.
+	// 502, 503 or 504, or a gRPC call with the status 14 that stands for them.
 	WhyReferenceFailed = "reference_failed"
 	// WhyReferenceSlow: not comparable because the reference took longer than
 	// any candidate is given.
@@ -61,6 +61,8 @@ const (
 	AspectBody      = "body"
 	AspectTrailer   = "trailer"
 	AspectCandidate = "candidate"
+	// AspectGRPC is the outcome of a gRPC call: its grpc-status.
+	AspectGRPC = "grpc"
 )
 
 // The kinds of difference.
@@ -139,7 +141,7 @@ type Value struct {
 type Difference struct {
 	// Aspect is one of the Aspect constants, Kind one of the Kind constants.
 	Aspect, Kind string
-	// Path says where. Header and trailer: the lower-case field name, for
+	// Path says where. gRPC: PathGRPCStatus. Header and trailer: the lower-case field name, for
 	// Set-Cookie followed by "/" and the cookie's name, and for an attribute
 	// of it by "/" and the attribute's lower-case name. JSON body: a
 	// normalised RFC 9535 path from $, names that allow it after a dot, others
@@ -161,7 +163,7 @@ type Result struct {
 	Outcome Outcome
 	// Why is the ledger's reason label: one of the Why constants or "".
 	Why string
-	// Differences are in the order status, header, body, trailer; header and
+	// Differences are in the order status, gRPC, header, body, trailer; header and
 	// trailer fields by name, the body in the reference's order. It holds at
 	// most RuleConfig.MaxDifferences of each aspect that are not ignored, and
 	// as many in all that are. For a pair that is not comparable it
@@ -197,7 +199,7 @@ func notComparable(req *exchange.Request, ref, cand *exchange.Response, in *Inpu
 	switch {
 	case ref == nil:
 		return WhyReferenceFailed
-	case ref.Status == 429 || ref.Status == 502 || ref.Status == 503 || ref.Status == 504:
+	case ref.Status == 429 || ref.Status == 502 || ref.Status == 503 || ref.Status == 504, isGRPC(req) && grpcFailed(ref):
 		return WhyReferenceFailed
 	case req.LastByte != 0 && ref.LastByte-req.LastByte > maxReferenceTime:
 		return WhyReferenceSlow

@@ -22,6 +22,11 @@
 // size are compared exactly, strings are compared after their escapes have
 // been resolved. -0 is 0. Array elements are compared by order.
 //
+// Of a gRPC call (HTTP/2, application/grpc) the status is compared by itself,
+// and the message, which is a trailer field, decoded. It makes no difference
+// whether an error stands in trailers or in an answer of nothing but a head.
+// The messages are compared as bytes.
+//
 // A comparison that stops at a limit, or that meets bytes which it can't
 // decode, says so by a difference of kind not_fully_compared. It never calls
 // such answers equal.

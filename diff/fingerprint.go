@@ -10,10 +10,11 @@ import (
 
 // Fingerprint names the way in which two answers differ: the first 16 hex
 // digits of SHA-256 over experiment, route, aspect, kind and the generalised
-// path, joined by one zero byte. Values are no part of it, with two
+// path, joined by one zero byte. Values are no part of it, with three
 // exceptions that stand in the place of the path: for the aspect status the
-// pair of statuses with one space between ("200 404"), and for the aspect
-// candidate the error's word. Vectors, for the experiment users and the route
+// pair of statuses with one space between ("200 404"), for the aspect grpc the
+// same of its statuses ("0 5"; none without one, other for one that gRPC does
+// not define), and for the aspect candidate the error's word. Vectors, for the experiment users and the route
 // /users/{id}:
 //
 //	body       changed  $.items[3].price             f25f3af5a80b1640
@@ -28,6 +29,8 @@ func Fingerprint(experiment, route string, d *Difference) string {
 	switch d.Aspect {
 	case AspectStatus:
 		path = d.Reference.Text + " " + d.Candidate.Text
+	case AspectGRPC:
+		path = grpcWord(&d.Reference) + " " + grpcWord(&d.Candidate)
 	case AspectCandidate:
 		path = d.Candidate.Text
 	case AspectHeader, AspectTrailer:
