@@ -127,6 +127,9 @@ func mediaType(s string) (string, map[string]string) {
 // cut loses its last word, which may be the beginning of a secret that can't be
 // told any more. Not ok: there is a coding or charset that can't be read here.
 func plain(h exchange.Header, b *exchange.Body) (text string, cut, ok bool) {
+	if unnamed(h) {
+		return "", true, false
+	}
 	data, cut := b.Bytes, b.Truncated || int64(len(b.Bytes)) < b.Size
 	codings := strings.Split(strings.Join(h.Values("Content-Encoding"), ","), ",")
 	for i := len(codings) - 1; i >= 0; i-- {
@@ -148,6 +151,13 @@ func plain(h exchange.Header, b *exchange.Body) (text string, cut, ok bool) {
 		text = text[:wordEnd(text)]
 	}
 	return text, cut, true
+}
+
+// unnamed says that a body is gRPC's: values without the names by which a
+// secret is told, and possibly compressed.
+func unnamed(h exchange.Header) bool {
+	kind, _ := mediaType(h.Get("Content-Type"))
+	return kind == "application/grpc" || strings.HasPrefix(kind, "application/grpc+")
 }
 
 // decode takes one content coding off, up to maxDecoded bytes. short: the data

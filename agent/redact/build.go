@@ -93,7 +93,7 @@ func (j *job) collect(in *Input, req *exchange.Request, ref *exchange.Response) 
 		}
 	}
 	j.target(req.Target, in.Route)
-	j.collectMessage(req.Header, nil, &req.Body)
+	j.collectMessage(req.Header, req.Trailer, &req.Body)
 	for _, resp := range []*exchange.Response{ref, in.Candidate.Response, control(in)} {
 		if resp != nil {
 			j.collectMessage(resp.Header, resp.Trailer, &resp.Body)
@@ -299,7 +299,7 @@ func (j *job) side(f *diff.Difference, v *diff.Value, resp *exchange.Response) *
 		b.Digest = b.Text
 		return b
 	}
-	if f.Aspect == diff.AspectStatus || f.Aspect == diff.AspectCandidate {
+	if f.Aspect == diff.AspectStatus || f.Aspect == diff.AspectCandidate || f.Aspect == diff.AspectGRPC && v.Kind == diff.ValueNumber {
 		b.Text = printable(j.text(v.Text))
 		return b
 	}
@@ -307,13 +307,15 @@ func (j *job) side(f *diff.Difference, v *diff.Value, resp *exchange.Response) *
 	switch f.Aspect {
 	case diff.AspectHeader, diff.AspectTrailer:
 		text, secret = j.headerSide(f.Path, v.Text)
+	case diff.AspectGRPC:
+		text, secret = j.headerSide("grpc-status", v.Text)
 	default:
 		b.MediaType, text, secret = j.bodySide(f, v, resp)
 	}
 	if secret {
 		b.Size, b.Offset = 0, 0
 	}
-	if j.r.values == Digests {
+	if j.r.values == Digests || f.Aspect == diff.AspectBody && v.Kind == diff.ValueBytes && resp != nil && unnamed(resp.Header) {
 		b.Truncated = true
 		return b
 	}

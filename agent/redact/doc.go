@@ -26,7 +26,8 @@
 //
 // What it cannot do: know a secret that has no telling name, no telling form
 // and stands nowhere else. Rules are for those. A body in a coding or charset
-// that it cannot read is never published, only its digest.
+// that it cannot read is never published, only its digest; so are the messages
+// of gRPC, whose fields have no names here, and its metadata in base64 (-bin).
 //
 // The package holds no clock. A Redactor is safe for concurrent use.
 package redact

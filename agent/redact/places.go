@@ -2,6 +2,7 @@ package redact
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -33,8 +34,45 @@ func (j *job) header(name, value string) string {
 		return j.secretHeader(name, value)
 	case urlHeaders[name]:
 		return j.url(value)
+	case name == "grpc-message":
+		red, _ := j.decoded(value, grpcDecode, grpcEncode)
+		return red
+	case strings.HasSuffix(name, "-bin"):
+		// Metadata of gRPC in base64, such as the details of an error: bytes
+		// that nothing here can read.
+		return j.token(name, value)
 	}
 	return j.text(value)
+}
+
+// grpcDecode takes off the coding of grpc-message. What is no escape stays as
+// it is.
+func grpcDecode(s string) (string, error) {
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b = append(b, byte(n))
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b), nil
+}
+
+// grpcEncode is the coding of grpc-message.
+func grpcEncode(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '%' {
+			b = append(b, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(b)
 }
 
 // urlHeaders hold a URL reference and nothing else.
