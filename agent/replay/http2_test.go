@@ -1030,6 +1030,24 @@ func TestHTTP2MemoryFlat(t *testing.T) {
 	}
 }
 
+// A request of HTTP/2 counts in Memory by its fields and its body.
+func TestHTTP2Memory(t *testing.T) {
+	m := NewMemory(1)
+	cfg := config(serve(t, func(net.Conn, int) {}).url)
+	cfg.Memory = m
+	held := make(chan int64, 1)
+	cfg.Done = func(*exchange.Exchange, *Outcome) { held <- m.Used() }
+	u := start(t, cfg)
+	u.Submit(request2("POST", "/", strings.Repeat("x", 10_000), "a: "+strings.Repeat("y", 1000)))
+	if n := <-held; n < 11_000 || n > 40_000 {
+		t.Errorf("%d bytes are held", n)
+	}
+	u.until("at rest", func(s Stats) bool { return s.InFlight == 0 })
+	if m.Used() != 0 {
+		t.Errorf("%d bytes are held at rest", m.Used())
+	}
+}
+
 func TestHTTP2Cancel(t *testing.T) {
 	begun := make(chan struct{}, 4)
 	srv := serve2(t, func(p *peer, n int) {

@@ -41,7 +41,12 @@ func (m *Memory) add(n int64) {
 }
 
 func heldBy(x *exchange.Exchange) (n int64) {
-	if q := x.Request; q != nil {
+	if q := x.Request; q != nil && q.Proto == protoHTTP2 {
+		n += int64(cap(q.Body.Bytes))
+		for _, f := range q.Header {
+			n += int64(len(f.Name) + len(f.Value))
+		}
+	} else if q != nil {
 		n += int64(len(q.Head) + cap(q.Wire))
 	}
 	return n + heldByAnswer(x.Response)
