@@ -177,8 +177,12 @@ func newPeer(c net.Conn, settings ...http2.Setting) *peer {
 		return nil
 	}
 	// Over a pipe the client writes its settings before it reads.
-	if _, err := p.ReadFrame(); err != nil {
+	f, err := p.ReadFrame()
+	if err != nil {
 		return nil
+	}
+	if push, ok := f.(*http2.SettingsFrame).Value(http2.SettingEnablePush); !ok || push != 0 {
+		return nil // no peer of these tests may push
 	}
 	if _, err := p.ReadFrame(); err != nil {
 		return nil
@@ -299,6 +303,18 @@ func TestHTTP2AsCaptured(t *testing.T) {
 	u.one(x).ok(t, 200, "ok")
 	if list := <-lists; list[1].Value != "https" || list[2].Name != ":path" {
 		t.Errorf("%v", list)
+	}
+}
+
+// Trailers lose what a head would.
+func TestHTTP2Trailers(t *testing.T) {
+	x := get2("/")
+	for _, name := range []string{"a", "x-shadow-test-role", "connection", "host", "authorization", "b"} {
+		x.Request.Trailer = append(x.Request.Trailer, exchange.Field{Name: name, Value: "1"})
+	}
+	got, err := newRewriter("candidate", "", true, true).trailer(nil, x.Request)
+	if err != nil || len(got) != 2 || got[0].Name != "a" || got[1].Name != "b" {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
@@ -726,6 +742,21 @@ func TestHTTP2Stale(t *testing.T) {
 		p := u.one(get2("/"))
 		p.ok(t, 200, "ok")
 		if s := u.Stats(); s.Retried != 0 || s.Stale != 1 || p.Reused {
+			t.Errorf("%+v", s)
+		}
+	})
+	t.Run("goes away after its answer", func(t *testing.T) {
+		srv := serve2(t, func(p *peer, n int) {
+			for id := p.request(false); id != 0; id = p.request(false) {
+				p.WriteGoAway(id, http2.ErrCodeNo, nil)
+				p.ok(id)
+			}
+		})
+		u := start(t, config(srv.url))
+		for range 3 {
+			u.one(get2("/")).ok(t, 200, "ok")
+		}
+		if s := u.Stats(); s.Opened != 3 || s.Reused != 0 || s.Retried != 0 {
 			t.Errorf("%+v", s)
 		}
 	})

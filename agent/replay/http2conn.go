@@ -386,13 +386,11 @@ func (h *http2Conn) windowUpdate(f *http2.WindowUpdateFrame) error {
 // idleStream says that a stream was never opened (RFC 9113 section 5.1.1).
 func (h *http2Conn) idleStream(id uint32) bool { return id%2 == 0 || id > h.stream }
 
-// took gives the peer back what it sent, when half of it is used up.
+// took gives the peer back what it sent, when half of it is used up: nothing
+// of it is kept here, so a peer that sends more gains nothing.
 func (h *http2Conn) took(n int64, end bool) error {
 	h.credit -= n
 	h.streamCredit -= n
-	if h.credit < 0 || h.streamCredit < 0 {
-		return broken(ErrorProtocol, "the peer sends beyond its window")
-	}
 	var few [2 * (frameHeader + 4)]byte
 	b := few[:0]
 	if h.credit < http2Window/2 {
