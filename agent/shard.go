@@ -58,7 +58,7 @@ const (
 
 func newShard(cfg shardConfig) (*shard, error) {
 	budget := &reassembly.Budget{Limit: cfg.memory}
-	h2, err := http2.New(http2.Config{Keeper: unreplayable{cfg.keeper}, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName})
+	h2, err := http2.New(http2.Config{Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName})
 	if err != nil {
 		return nil, err
 	}
@@ -78,18 +78,6 @@ func newShard(cfg shardConfig) (*shard, error) {
 		return nil, err
 	}
 	return &shard{asm: asm, http1: h1, http2: h2}, nil
-}
-
-// unreplayable says of each request that it can't be replayed, because replay
-// does not speak HTTP/2.
-type unreplayable struct{ exchange.Keeper }
-
-// Keep implements exchange.Keeper.
-func (u unreplayable) Keep(h *exchange.Head) exchange.Decision {
-	if h.Doubt == exchange.DoubtNone {
-		h.Doubt = exchange.DoubtHTTP2
-	}
-	return u.Keeper.Keep(h)
 }
 
 // Segment implements capture.Sink.

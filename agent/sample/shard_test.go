@@ -382,7 +382,7 @@ func TestStatsNameEveryResult(t *testing.T) {
 		"not_replayable te_and_cl", "not_replayable te", "not_replayable te_in_1_0", "not_replayable cl", "not_replayable host",
 		"not_replayable connect", "not_replayable upgrade", "not_replayable target", "not_replayable urgent", "not_replayable overlap",
 		"not_replayable syntax", "not_replayable chunk", "not_replayable websocket", "not_replayable event_stream",
-		"not_replayable pushed", "not_replayable grpc_stream",
+		"not_replayable malformed", "not_replayable pushed", "not_replayable grpc_stream",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("results\n%q, want\n%q", got, want)

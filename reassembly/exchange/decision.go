@@ -123,15 +123,13 @@ const (
 	DoubtPushed
 	// DoubtGRPCStream: a gRPC call whose client streams.
 	DoubtGRPCStream
-	// DoubtHTTP2: replay does not speak HTTP/2.
-	DoubtHTTP2
 	NumDoubts
 )
 
 var doubtWords = [NumDoubts]string{
 	"", "te_and_cl", "te", "te_in_1_0", "cl", "host", "connect", "upgrade", "target", "urgent", "overlap", "syntax", "chunk",
 	"websocket", "event_stream",
-	"malformed", "pushed", "grpc_stream", "http2",
+	"malformed", "pushed", "grpc_stream",
 }
 
 // String gives the ledger's reason label.
