@@ -56,6 +56,7 @@ var mayImport = map[string]string{
 	"cmd/shadowtap": "agent agent/config agent/telemetry agent/telemetry/admin github.com/urfave/cli/v2 golang.org/x/term",
 
 	// Beds for tests. No program imports them; tests show that.
+	"reassembly/segmenttest": "reassembly reassembly/exchange pgregory.net/rapid",
 	"agent/attach/netnstest": "github.com/vishvananda/netlink golang.org/x/sys/unix",
 	"agent/e2e":              "",
 	"agent/e2e/bed":          "github.com/vishvananda/netlink github.com/vishvananda/netns golang.org/x/sys/unix",

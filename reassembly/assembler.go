@@ -46,6 +46,9 @@ type At struct {
 	// bytes had received, when AckOK.
 	Ack   uint64
 	AckOK bool
+	// Resent says that bytes behind these came with a lower Ack: these are a
+	// copy, and its sender had received less when it sent them first.
+	Resent bool
 	// Start says that the first byte is also the first of a segment.
 	Start bool
 	// Urgent says that the segment had the URG flag.
@@ -53,6 +56,10 @@ type At struct {
 	// Time is the tap's time in nanoseconds since the Unix epoch.
 	Time int64
 }
+
+// AckExact says that Ack is what the sender had received when it first sent the
+// bytes.
+func (at *At) AckExact() bool { return at.AckOK && !at.Resent }
 
 // Dir is a direction of a connection, named by the sender.
 type Dir uint8
@@ -269,7 +276,7 @@ func (a *Assembler) Segment(s *Segment) {
 		c, k = a.inNetwork(c, k, s, from)
 	}
 	if c == nil {
-		if n == 0 && s.Flags&SYN == 0 {
+		if n == 0 && s.Flags&SYN == 0 && !(a.hold && s.Flags&FIN != 0) {
 			return // nothing to follow
 		}
 		c = a.open(k)
@@ -345,7 +352,7 @@ func (a *Assembler) ack(c *Conn, h, p *half, s *Segment, seq uint32) {
 	switch p.state {
 	case halfUnset:
 		a.begin(p, s.Ack, s.Time, c.segments)
-		p.ackedAt = h.offset(seq)
+		p.ackedAt = h.sent(seq)
 		return
 	case halfStarting:
 		if int32(s.Ack-p.next) < 0 {
@@ -356,7 +363,7 @@ func (a *Assembler) ack(c *Conn, h, p *half, s *Segment, seq uint32) {
 		if p.state == halfOpen && int32(p.acked-p.next) <= 0 && int32(s.Ack-p.next) > 0 {
 			p.since, p.sinceSeg = s.Time, c.segments
 		}
-		p.acked, p.ackedAt = s.Ack, h.offset(seq)
+		p.acked, p.ackedAt = s.Ack, h.sent(seq)
 	}
 	if !a.hold && p.state == halfOpen && int32(p.acked-p.next) > 0 {
 		a.settle(c, false)
@@ -396,6 +403,11 @@ func (a *Assembler) data(c *Conn, h, p *half, s *Segment, seq uint32) {
 					return
 				}
 			}
+		}
+		if len(b) == 1 && (a.hold && seq+1 == h.acked || s.Lost != h.lost) {
+			// Perhaps the garbage of a keep-alive probe (RFC 9293 section
+			// 3.8.4) in the place of a byte that was lost.
+			a.doubt(c, h, seq, seq+1)
 		}
 		if h.head == nil && seq == h.next && h.mayPass(p, s.Ack, s.Flags&ACK != 0) {
 			a.deliver(c, h, p, b, s.Ack, s.Flags, s.Time, !trimmed)
@@ -450,6 +462,7 @@ func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Fla
 	*at = At{Offset: off, Start: start, Time: now, Urgent: flags&URG != 0}
 	if flags&ACK != 0 && p.state != halfUnset {
 		at.Ack, at.AckOK = p.offset(ack), true
+		at.Resent = h.head != nil && h.head.flags&ACK != 0 && int32(ack-h.head.ack) > 0
 	}
 	c.handler.Data(d, b, at)
 }

@@ -76,11 +76,11 @@ type half struct {
 	next uint32
 	// isn is the initial sequence number, or without one the first position.
 	isn uint32
-	// acked is the highest acknowledgement of the other side, ackedAt the
-	// position in the other stream of the segment that carried it.
+	// acked is the highest acknowledgement of the other side, ackedAt how far
+	// the other stream had come when it was sent.
 	acked   uint32
 	fin     uint32
-	ackedAt uint64
+	ackedAt uint32
 	// lost is the ring's count at the last segment.
 	lost uint64
 	// since and sinceSeg are when the hold began.
@@ -129,19 +129,37 @@ func near(a, b uint32, by int32) bool {
 	return -by <= d && d <= by
 }
 
-// ackedAt is the position in the other stream of the first segment that
+// sent is how far the sender of a segment at seq had come before it: seq, or
+// what was seen of it, when the segment repeats something.
+func (h *half) sent(seq uint32) uint32 {
+	if h.state == halfUnset {
+		return seq
+	}
+	if int32(h.next-seq) > 0 {
+		seq = h.next
+	}
+	if t := h.tail; t != nil {
+		if end := t.seq + uint32(len(t.b)); int32(end-seq) > 0 {
+			seq = end
+		}
+	}
+	return seq
+}
+
+// ackedAt is how far the other direction had come at the first segment that
 // acknowledged seq of h.
 func (c *Conn) ackedAt(h *half, seq uint32) uint64 {
 	p := &c.half[0]
 	if p == h {
 		p = &c.half[1]
 	}
+	at := p.offset(h.ackedAt)
 	for n := p.head; n != nil; n = n.next { // held, because it acknowledges the hole
 		if n.flags&ACK != 0 && int32(n.ack-seq) >= 0 {
-			return min(p.offset(n.seq), h.ackedAt)
+			at = min(at, p.offset(n.sent))
 		}
 	}
-	return h.ackedAt
+	return at
 }
 
 // lower moves the start of a direction that has not begun.

@@ -7,29 +7,30 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // dialog makes segments of messages: ">" from the client, "<" from the server.
 // "<FIN", ">FIN" and "<RST" end. Each message is one segment.
 func dialog(lines ...string) []seg {
 	seq := [2]uint32{1000, 5000}
-	out := []seg{{toServer: true, seq: 999, flags: reassembly.SYN}, {seq: 4999, ack: 1000, flags: reassembly.SYN | reassembly.ACK}}
+	out := []seg{{ToServer: true, Seq: 999, Flags: reassembly.SYN}, {Seq: 4999, Ack: 1000, Flags: reassembly.SYN | reassembly.ACK}}
 	for _, l := range lines {
 		client := l[0] == '>'
 		i := 1
 		if client {
 			i = 0
 		}
-		s := seg{toServer: client, seq: seq[i], ack: seq[1-i], flags: reassembly.ACK}
+		s := seg{ToServer: client, Seq: seq[i], Ack: seq[1-i], Flags: reassembly.ACK}
 		switch l[1:] {
 		case "FIN":
-			s.flags |= reassembly.FIN
+			s.Flags |= reassembly.FIN
 			seq[i]++
 		case "RST":
-			s.flags |= reassembly.RST
+			s.Flags |= reassembly.RST
 		default:
-			s.b = []byte(l[1:])
-			seq[i] += uint32(len(s.b))
+			s.Payload = []byte(l[1:])
+			seq[i] += uint32(len(s.Payload))
 		}
 		out = append(out, s)
 	}
@@ -104,22 +105,22 @@ func TestDialogs(t *testing.T) {
 		{"the answer comes before the request ends", []string{">POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc", ok2, ">def", get, ok2}, "POST /a 200 6 2; GET /a 200 0 2", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for _, live := range []bool{true, false} {
+			for _, live := range []segmenttest.Path{segmenttest.Live, segmenttest.Captured} {
 				for _, w := range []exchange.Want{exchange.WantList, exchange.WantWhole} {
 					res := run(t, dialog(tt.lines...), live, w)
 					var got []string
-					for i, x := range res.got {
-						word := fmt.Sprintf("%s %s %d %d %d", x.method, x.target, x.status, x.reqN, x.respN)
-						for _, s := range res.keep.got[i].Response.Interim {
+					for _, x := range res.Exchanges {
+						word := fmt.Sprintf("%s %s %d %d %d", x.Request.Method, x.Request.Target, x.Response.Status, x.Request.Body.Size, x.Response.Body.Size)
+						for _, s := range x.Response.Interim {
 							word += fmt.Sprintf(" +%d", s)
 						}
 						got = append(got, word)
 					}
 					if g := strings.Join(got, "; "); g != tt.got {
-						t.Errorf("live %v, want %d: exchanges %q, want %q", live, w, g, tt.got)
+						t.Errorf("%v, want %d: exchanges %q, want %q", live, w, g, tt.got)
 					}
-					if e := ends(&res.http); e != tt.ends {
-						t.Errorf("live %v, want %d: ends %q, want %q", live, w, e, tt.ends)
+					if e := ends(&res.Parser); e != tt.ends {
+						t.Errorf("%v, want %d: ends %q, want %q", live, w, e, tt.ends)
 					}
 				}
 			}
@@ -152,23 +153,23 @@ func TestDoubts(t *testing.T) {
 		{"odd chunk size", "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n", exchange.DoubtChunk},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			res := run(t, dialog(">"+tt.request, ok2), true, exchange.WantWhole)
-			if len(res.keep.got) != 1 || res.keep.got[0].Doubt != tt.want {
-				t.Fatalf("%d exchanges, doubt %v, want %v: %+v", len(res.keep.got), doubts(res.keep.got), tt.want, res.http)
+			res := run(t, dialog(">"+tt.request, ok2), segmenttest.Live, exchange.WantWhole)
+			if len(res.Exchanges) != 1 || res.Exchanges[0].Doubt != tt.want {
+				t.Fatalf("%d exchanges, doubt %v, want %v: %+v", len(res.Exchanges), doubts(res.Exchanges), tt.want, res.Parser)
 			}
 		})
 	}
 	segs := dialog(get, ok2)
-	segs[2].flags |= reassembly.URG
-	if res := run(t, segs, true, exchange.WantWhole); len(res.keep.got) != 1 || res.keep.got[0].Doubt != exchange.DoubtUrgent {
-		t.Errorf("urgent data: %v", doubts(res.keep.got))
+	segs[2].Flags |= reassembly.URG
+	if res := run(t, segs, segmenttest.Live, exchange.WantWhole); len(res.Exchanges) != 1 || res.Exchanges[0].Doubt != exchange.DoubtUrgent {
+		t.Errorf("urgent data: %v", doubts(res.Exchanges))
 	}
 	segs = dialog(">POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n", ">abc", ">def", ok2)
 	other := segs[4]
-	other.b = []byte("DEF")
+	other.Payload = []byte("DEF")
 	segs = []seg{segs[0], segs[1], segs[2], segs[4], other, segs[3], segs[5]}
-	if res := run(t, segs, true, exchange.WantWhole); len(res.keep.got) != 1 || res.keep.got[0].Doubt != exchange.DoubtOverlap {
-		t.Errorf("an overlap with other bytes: %v", doubts(res.keep.got))
+	if res := run(t, segs, segmenttest.Live, exchange.WantWhole); len(res.Exchanges) != 1 || res.Exchanges[0].Doubt != exchange.DoubtOverlap {
+		t.Errorf("an overlap with other bytes: %v", doubts(res.Exchanges))
 	}
 }
 
@@ -184,23 +185,23 @@ func doubts(x []*exchange.Exchange) (d []string) {
 func TestLimitsOfBodies(t *testing.T) {
 	big := strings.Repeat("b", 2<<20)
 	post := fmt.Sprintf(">POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(big), big)
-	res := run(t, dialog(post, ok2, get, fmt.Sprintf("<HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(big), big)), true, exchange.WantWhole)
-	if len(res.keep.got) != 1 || ends(&res.http) != "too_large body" {
-		t.Fatalf("%d exchanges, %s", len(res.keep.got), ends(&res.http))
+	res := run(t, dialog(post, ok2, get, fmt.Sprintf("<HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(big), big)), segmenttest.Live, exchange.WantWhole)
+	if len(res.Exchanges) != 1 || ends(&res.Parser) != "too_large body" {
+		t.Fatalf("%d exchanges, %s", len(res.Exchanges), ends(&res.Parser))
 	}
-	b := res.keep.got[0].Response.Body
+	b := res.Exchanges[0].Response.Body
 	if !b.Truncated || len(b.Bytes) != 1<<20 || b.Size != 2<<20 || !b.Digested {
 		t.Errorf("%d bytes of %d, truncated %v", len(b.Bytes), b.Size, b.Truncated)
 	}
-	if res := run(t, dialog(post, ok2), true, exchange.WantList); len(res.got) != 1 || res.got[0].reqN != 2<<20 {
-		t.Errorf("listed only: %v", res.got)
+	if res := run(t, dialog(post, ok2), segmenttest.Live, exchange.WantList); len(res.Exchanges) != 1 || res.Exchanges[0].Request.Body.Size != 2<<20 {
+		t.Errorf("listed only: %v", lines(&res))
 	}
 }
 
 // More pipelined requests than are followed end the connection, counted.
 func TestPipelineIsBounded(t *testing.T) {
-	res := run(t, dialog(">"+strings.Repeat(get[1:], 1500), ok2), true, exchange.WantFrame)
-	if st := res.http; st.Exchanges[exchange.ResultUnparsable][exchange.ReasonPipeline] != 1 {
+	res := run(t, dialog(">"+strings.Repeat(get[1:], 1500), ok2), segmenttest.Live, exchange.WantFrame)
+	if st := res.Parser; st.Exchanges[exchange.ResultUnparsable][exchange.ReasonPipeline] != 1 {
 		t.Errorf("%s", ends(&st))
 	}
 }

@@ -80,6 +80,7 @@ type conn struct {
 	respStart  uint64
 	respAck    uint64
 	respAckOK  bool
+	respExact  bool
 	respFirst  int64
 	respLast   int64
 	respLost   bool // a hole inside the answer at hand
@@ -159,7 +160,8 @@ func (c *conn) Close(why reassembly.Close) {
 		c.endProxy()
 	}
 	if c.proven != nil {
-		c.confirm(true)
+		// When nothing more can come, nothing else was asked for.
+		c.confirm(why != reassembly.CloseStopped && why != reassembly.CloseEvicted)
 	}
 	result, reason := exchange.ResultNoResponse, exchange.ReasonNone
 	switch why {
@@ -288,7 +290,7 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 func (c *conn) readClient(b []byte, at *reassembly.At) {
 	off := at.Offset
 	p := c.p
-	if c.proven != nil && c.first == nil && at.AckOK && c.boundaryOK && at.Ack == c.lastEnd {
+	if c.proven != nil && c.first == nil && at.AckExact() && c.boundaryOK && at.Ack == c.lastEnd {
 		c.confirm(true)
 	}
 	for first := true; len(b) > 0; first = false {
@@ -406,7 +408,7 @@ func (c *conn) note(at *reassembly.At) {
 // mayBegin says whether the bytes at a segment's start can be taken for the
 // beginning of a request while the client's direction is out of sync.
 func (c *conn) mayBegin(b []byte, at *reassembly.At) bool {
-	if !at.AckOK || !wholeRequestLine(b) {
+	if !at.AckExact() || !wholeRequestLine(b) {
 		return false
 	}
 	if !c.clientSeen {
@@ -454,15 +456,15 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 		return false
 	}
 	p := c.p
-	c.confirm(at.AckOK && c.boundaryOK && at.Ack == c.lastEnd)
+	c.confirm(at.AckExact() && c.boundaryOK && at.Ack == c.lastEnd)
 	r := p.newPending()
 	r.start, r.first = off, at.Time
-	r.ack, r.ackOK = at.Ack, at.AckOK
+	r.ack, r.ackOK = at.Ack, at.AckExact()
 	r.reused = c.requests > 0
 	r.tentative = !c.clientSync
 	if r.tentative {
 		r.firstSeen = !c.clientSeen && !(c.interim && at.Ack == c.lastInterim)
-		r.boundary = at.AckOK && c.endsAnswer(at.Ack) && c.prevAckOK && at.Ack > c.prevAck
+		r.boundary = r.ackOK && c.endsAnswer(at.Ack) && c.prevAckOK && at.Ack > c.prevAck
 		if r.boundary && c.serverSync && c.first == nil {
 			// It follows the end of an answer: a request begins here.
 			r.tentative = false
@@ -879,6 +881,9 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 				p.st.Parsed++
 				continue
 			}
+			if c.first == nil && !c.answering {
+				c.confirm(false) // nobody asked for what comes here
+			}
 			if may, _ := maybeResponse(b); !may {
 				if off == 0 && b[0] == 0 && c.serverSync && c.serverFirst() {
 					c.handOn(reassembly.Server, b, off, at)
@@ -891,11 +896,8 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 				}
 				continue
 			}
-			if c.first == nil && !c.answering {
-				c.confirm(false)
-			}
 			c.respStart, c.respFirst, c.respLast = off, at.Time, at.Time
-			c.respAck, c.respAckOK = at.Ack, at.AckOK
+			c.respAck, c.respAckOK, c.respExact = at.Ack, at.AckOK, at.AckExact()
 			c.respLost = false
 			s.state = sideHead
 		case sideHead:
@@ -942,7 +944,7 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 // expected is the outstanding request whose answer must stand where at is: the
 // one that was sent when everything before had been received.
 func (c *conn) expected(at *reassembly.At) *pending {
-	return c.findExpected(at.Offset, at.Ack, at.AckOK)
+	return c.findExpected(at.Offset, at.Ack, at.AckExact())
 }
 
 func (c *conn) findExpected(off, ack uint64, ackOK bool) *pending {
@@ -985,7 +987,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 			return nil, true
 		}
 	}
-	r = c.findExpected(c.respStart, c.respAck, c.respAckOK)
+	r = c.findExpected(c.respStart, c.respAck, c.respExact)
 	if r == nil {
 		return nil, false
 	}
@@ -1346,6 +1348,9 @@ func (c *conn) serverGap(n uint64, at *reassembly.At) {
 	case sideHead:
 		c.failAnswer(exchange.ResultGap, exchange.ReasonNone)
 	case sideIdle:
+		if c.first == nil && !c.answering {
+			c.confirm(false) // an answer that nobody asked for may be in it
+		}
 		c.loseServer()
 	}
 }

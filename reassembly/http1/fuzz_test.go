@@ -5,9 +5,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // Any bytes on a connection, cut, lost and joined anywhere: no panic, no byte
@@ -22,31 +22,29 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nhos\v: a\r\n\r\n"), []byte("HTTP/1.1 200 OK\r\nhos\v: a\r\n\r\n"), uint64(7))
 	f.Fuzz(func(t *testing.T, client, server []byte, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		w := &writer{r: r, mss: 1 + r.IntN(2000), seq: [2]uint32{r.Uint32(), r.Uint32()}}
-		if seed%3 > 0 {
-			w.out = append(w.out, seg{toServer: true, seq: w.seq[0] - 1, flags: reassembly.SYN}, seg{seq: w.seq[1] - 1, ack: w.seq[0], flags: reassembly.SYN | reassembly.ACK})
-		}
+		var c segmenttest.Conversation
 		for len(client)+len(server) > 0 {
 			if n := r.IntN(len(client) + 1); n > 0 {
-				w.send(true, client[:n], 0)
+				c.Messages = append(c.Messages, segmenttest.Message{ToServer: true, Bytes: client[:n]})
 				client = client[n:]
 			}
 			if n := r.IntN(len(server) + 1); n > 0 {
-				w.send(false, server[:n], 0)
+				c.Messages = append(c.Messages, segmenttest.Message{Bytes: server[:n]})
 				server = server[n:]
 			}
 		}
-		var segs []seg
-		for _, s := range w.out {
-			if r.IntN(20) > 0 {
-				segs = append(segs, s)
-			}
+		c.FIN = seed%2 == 0
+		segs := segmenttest.Cut(r, &c, 1+r.IntN(2000), segmenttest.RandomISN(r))
+		path := segmenttest.Path(seed%5 > 0)
+		if seed%7 == 0 {
+			segs, _ = segmenttest.Mutate(r, segs, segmenttest.File())
 		}
-		if seed%2 == 0 {
-			segs = append(segs, seg{seq: w.seq[1], ack: w.seq[0], flags: reassembly.FIN | reassembly.ACK})
+		segs = segmenttest.Drop(r, segs, path, 20)
+		if seed%3 == 0 && len(segs) > 2 {
+			segs, _ = segmenttest.Join(r, segs)
 		}
-		res := run(t, segs, seed%5 > 0, exchange.Want(seed%4))
-		for _, x := range res.keep.got {
+		res := run(t, segs, path, exchange.Want(seed%3))
+		for _, x := range res.Exchanges {
 			if x.Request == nil || x.Response == nil || x.Response.Status < 100 || x.Request.Method == "" {
 				t.Fatalf("half an exchange: %+v", x)
 			}

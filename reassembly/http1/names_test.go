@@ -7,6 +7,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // What is not for replay has a name of its own in the ledger: as a doubt (the
@@ -15,18 +16,18 @@ import (
 func TestNotForReplayByName(t *testing.T) {
 	const post = ">POST /a HTTP/1.1\r\nHost: h\r\n"
 	urgent := dialog(get, ok2)
-	urgent[2].flags |= reassembly.URG
+	urgent[2].Flags |= reassembly.URG
 	// overlap queues the second of two parts, and then a copy with other bytes.
 	overlap := func(segs []seg, second int) []seg {
 		other := segs[second]
-		other.b = []byte(strings.ToUpper(string(other.b)))
+		other.Payload = []byte(strings.ToUpper(string(other.Payload)))
 		out := append([]seg{}, segs[:second-1]...)
 		return append(append(out, segs[second], other, segs[second-1]), segs[second+1:]...)
 	}
 	hole := func(segs []seg, at int) []seg {
 		out := append(append([]seg{}, segs[:at]...), segs[at+1:]...)
 		for i := range out[at:] {
-			out[at+i].lost = 1
+			out[at+i].Lost = 1
 		}
 		return out
 	}
@@ -69,8 +70,8 @@ func TestNotForReplayByName(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, w := range []exchange.Want{exchange.WantList, exchange.WantWhole} {
 				res := run(t, tt.segs, true, w)
-				got := strings.Join(doubts(res.keep.got), ",")
-				if e := ends(&res.http); got != tt.doubts || e != tt.ends {
+				got := strings.Join(doubts(res.Exchanges), ",")
+				if e := ends(&res.Parser); got != tt.doubts || e != tt.ends {
 					t.Errorf("want %d: doubts %q, ends %q; want %q, %q", w, got, e, tt.doubts, tt.ends)
 				}
 			}
@@ -88,15 +89,15 @@ func TestStreamsAreNotBuffered(t *testing.T) {
 		lines = append(lines, "<"+event)
 		frames = append(frames, "<"+event, ">"+event)
 	}
-	res := run(t, dialog(append(lines, "<FIN")...), true, exchange.WantWhole)
-	if len(res.keep.got) != 1 {
-		t.Fatalf("%d exchanges, %s", len(res.keep.got), ends(&res.http))
+	res := run(t, dialog(append(lines, "<FIN")...), segmenttest.Live, exchange.WantWhole)
+	if len(res.Exchanges) != 1 {
+		t.Fatalf("%d exchanges, %s", len(res.Exchanges), ends(&res.Parser))
 	}
-	if b := res.keep.got[0].Response.Body; !b.Truncated || len(b.Bytes) != 1<<20 || b.Size != int64(100*len(event)) {
+	if b := res.Exchanges[0].Response.Body; !b.Truncated || len(b.Bytes) != 1<<20 || b.Size != int64(100*len(event)) {
 		t.Errorf("%d bytes of %d are kept", len(b.Bytes), b.Size)
 	}
-	res = run(t, dialog(frames...), true, exchange.WantWhole)
-	if len(res.keep.got) != 1 || len(res.keep.got[0].Response.Body.Bytes) != 0 || res.http.Upgraded != uint64(200*len(event)) {
-		t.Errorf("websocket: %d exchanges, %s, %d bytes upgraded", len(res.keep.got), fmt.Sprint(doubts(res.keep.got)), res.http.Upgraded)
+	res = run(t, dialog(frames...), segmenttest.Live, exchange.WantWhole)
+	if len(res.Exchanges) != 1 || len(res.Exchanges[0].Response.Body.Bytes) != 0 || res.Parser.Upgraded != uint64(200*len(event)) {
+		t.Errorf("websocket: %d exchanges, %s, %d bytes upgraded", len(res.Exchanges), fmt.Sprint(doubts(res.Exchanges)), res.Parser.Upgraded)
 	}
 }

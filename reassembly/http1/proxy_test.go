@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // proxyV2 is a version 2 header with n bytes of addresses and extensions.
@@ -54,13 +55,13 @@ func TestProxyHeader(t *testing.T) {
 			if n := len(tt.header); n > 160 {
 				cuts = append(cuts, n-1, n, n+1)
 			}
-			for _, live := range []bool{true, false} {
+			for _, live := range []segmenttest.Path{segmenttest.Live, segmenttest.Captured} {
 				for _, cut := range cuts {
 					lines := []string{">" + stream[:cut]}
 					if cut < len(stream) {
 						lines = append(lines, ">"+stream[cut:])
 					}
-					checkProxy(t, fmt.Sprintf("cut at %d, live %v", cut, live), run(t, dialog(append(lines, ok2)...), live, exchange.WantWhole), stream, tt.got, tt.ends)
+					checkProxy(t, fmt.Sprintf("cut at %d, %v", cut, live), run(t, dialog(append(lines, ok2)...), live, exchange.WantWhole), stream, tt.got, tt.ends)
 				}
 			}
 			var bytewise []string
@@ -70,7 +71,7 @@ func TestProxyHeader(t *testing.T) {
 			if len(stream) > 400 {
 				bytewise = append(bytewise, ">"+stream[400:])
 			}
-			checkProxy(t, "byte by byte", run(t, dialog(append(bytewise, ok2)...), true, exchange.WantWhole), stream, tt.got, tt.ends)
+			checkProxy(t, "byte by byte", run(t, dialog(append(bytewise, ok2)...), segmenttest.Live, exchange.WantWhole), stream, tt.got, tt.ends)
 		})
 	}
 }
@@ -78,7 +79,7 @@ func TestProxyHeader(t *testing.T) {
 func checkProxy(t *testing.T, name string, res result, stream, got, wantEnds string) {
 	t.Helper()
 	var word string
-	for _, x := range res.keep.got {
+	for _, x := range res.Exchanges {
 		word = fmt.Sprintf("%s %s %d", x.Request.Method, x.Request.Target, x.Response.Status)
 		if string(x.Request.Body.Bytes) != "abc" || x.Flow.Client.Port() == 56324 {
 			t.Fatalf("%s: body %q, client %v", name, x.Request.Body.Bytes, x.Flow.Client)
@@ -87,7 +88,7 @@ func checkProxy(t *testing.T, name string, res result, stream, got, wantEnds str
 			t.Fatalf("%s: the request is at %d, want %d", name, x.Offset, want)
 		}
 	}
-	e := ends(&res.http)
+	e := ends(&res.Parser)
 	if wantEnds == "" && got == "" { // the answer belongs to nobody
 		e = strings.TrimPrefix(e, "no_request")
 	}
@@ -116,9 +117,9 @@ func TestProxyHeaderOnlyAtTheStart(t *testing.T) {
 		{"the beginning of a request and no more", dialog(">PRO", ">FIN", "<FIN"), 0, "no_response cut"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			res := run(t, tt.segs, true, exchange.WantList)
-			if e := ends(&res.http); len(res.got) != tt.got || e != tt.ends {
-				t.Errorf("%d exchanges, ends %q, want %d, %q", len(res.got), e, tt.got, tt.ends)
+			res := run(t, tt.segs, segmenttest.Live, exchange.WantList)
+			if e := ends(&res.Parser); len(res.Exchanges) != tt.got || e != tt.ends {
+				t.Errorf("%d exchanges, ends %q, want %d, %q", len(res.Exchanges), e, tt.got, tt.ends)
 			}
 		})
 	}
@@ -142,11 +143,11 @@ func TestProxyHeaderWithAHole(t *testing.T) {
 			segs := dialog(">"+stream[:tt.from], ">"+stream[tt.from:tt.to], ">"+stream[tt.to:], ok2)
 			segs = slices.Delete(segs, 3, 4)
 			for i := range segs[3:] {
-				segs[3+i].lost = 1
+				segs[3+i].Lost = 1
 			}
-			res := run(t, segs, true, exchange.WantList)
-			if len(res.got) != tt.got {
-				t.Errorf("%d exchanges, want %d: %s", len(res.got), tt.got, ends(&res.http))
+			res := run(t, segs, segmenttest.Live, exchange.WantList)
+			if len(res.Exchanges) != tt.got {
+				t.Errorf("%d exchanges, want %d: %s", len(res.Exchanges), tt.got, ends(&res.Parser))
 			}
 		})
 	}
@@ -155,8 +156,10 @@ func TestProxyHeaderWithAHole(t *testing.T) {
 // What version 2 announces is not kept, so a header costs nothing by its length.
 func TestProxyHeaderIsNotBuffered(t *testing.T) {
 	stream := proxyV2(65535)
-	one := testing.AllocsPerRun(10, func() { run(t, dialog(">"+proxyV2(12), ">FIN"), true, exchange.WantFrame) })
-	many := testing.AllocsPerRun(10, func() { run(t, dialog(">"+stream[:30000], ">"+stream[30000:], ">FIN"), true, exchange.WantFrame) })
+	one := testing.AllocsPerRun(10, func() { run(t, dialog(">"+proxyV2(12), ">FIN"), segmenttest.Live, exchange.WantFrame) })
+	many := testing.AllocsPerRun(10, func() {
+		run(t, dialog(">"+stream[:30000], ">"+stream[30000:], ">FIN"), segmenttest.Live, exchange.WantFrame)
+	})
 	if many > one+8 { // the segments of this test
 		t.Errorf("%v allocations for 64 KiB, %v for 12 bytes", many, one)
 	}
@@ -184,8 +187,8 @@ func FuzzProxyHeader(f *testing.F) {
 					lines = append(lines, ">"+p)
 				}
 			}
-			res := run(t, dialog(append(lines, ok2)...), true, exchange.WantList)
-			return fmt.Sprint(res.got)
+			res := run(t, dialog(append(lines, ok2)...), segmenttest.Live, exchange.WantList)
+			return fmt.Sprint(res.Exchanges)
 		}
 		one := read(stream)
 		if two := read(stream[:k], stream[k:]); one != two {

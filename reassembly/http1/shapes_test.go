@@ -10,6 +10,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // shape is an ordinary way in which an exchange comes over the network. These
@@ -33,10 +34,10 @@ type shapeWant struct {
 // has that sequence number.
 func at(isn uint32, segs []seg) []seg {
 	for i := range segs {
-		if segs[i].toServer {
-			segs[i].seq += isn - 1000
-		} else if segs[i].flags&reassembly.ACK != 0 {
-			segs[i].ack += isn - 1000
+		if segs[i].ToServer {
+			segs[i].Seq += isn - 1000
+		} else if segs[i].Flags&reassembly.ACK != 0 {
+			segs[i].Ack += isn - 1000
 		}
 	}
 	return segs
@@ -58,14 +59,14 @@ func shapes() []shape {
 	// there and has these bytes.
 	again := func(s []seg, i int, back uint32, b string) []seg {
 		x := s[i]
-		x.seq, x.b = x.seq-back, []byte(b)
+		x.Seq, x.Payload = x.Seq-back, []byte(b)
 		return slices.Insert(s, i, x)
 	}
 	// twice shows each segment on a second tap too.
 	twice := func(s []seg) (out []seg) {
 		for _, x := range s {
 			y := x
-			y.tap = 1
+			y.Tap = 1
 			out = append(out, x, y)
 		}
 		return out
@@ -118,23 +119,23 @@ func TestShapes(t *testing.T) {
 	}
 	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
-			for _, live := range []bool{true, false} {
+			for _, live := range []segmenttest.Path{segmenttest.Live, segmenttest.Captured} {
 				res := run(t, s.segs, live, exchange.WantWhole)
 				var got, want []string
-				for _, x := range res.keep.got {
+				for _, x := range res.Exchanges {
 					got = append(got, shapeLine(x.Request.Method, x.Request.Target, x.Response.Status, x.Request.Body.Digest, x.Response.Body.Digest))
 					if !bytes.Equal(x.Request.Head, headIn(s.segs, x)) {
-						t.Errorf("live %v: the head is %q", live, x.Request.Head)
+						t.Errorf("%v: the head is %q", live, x.Request.Head)
 					}
 				}
 				for _, w := range s.want {
 					want = append(want, shapeLine(w.method, w.target, w.status, sha256.Sum256([]byte(w.req)), sha256.Sum256([]byte(w.resp))))
 				}
 				if !slices.Equal(got, want) {
-					t.Errorf("live %v:\n%s\nwant\n%s", live, strings.Join(got, "\n"), strings.Join(want, "\n"))
+					t.Errorf("%v:\n%s\nwant\n%s", live, strings.Join(got, "\n"), strings.Join(want, "\n"))
 				}
-				if e := ends(&res.http); e != s.ends {
-					t.Errorf("live %v: ends %q, want %q", live, e, s.ends)
+				if e := ends(&res.Parser); e != s.ends {
+					t.Errorf("%v: ends %q, want %q", live, e, s.ends)
 				}
 			}
 		})
@@ -148,10 +149,10 @@ func shapeLine(method, target string, status int, req, resp [32]byte) string {
 // headIn cuts the exchange's head out of what the client sent.
 func headIn(segs []seg, x *exchange.Exchange) []byte {
 	var stream [4096]byte
-	first := segs[0].seq + 1 // behind the SYN
+	first := segs[0].Seq + 1 // behind the SYN
 	for _, s := range segs {
-		if s.toServer && len(s.b) > 0 {
-			copy(stream[s.seq-first:], s.b)
+		if s.ToServer && len(s.Payload) > 0 {
+			copy(stream[s.Seq-first:], s.Payload)
 		}
 	}
 	b := stream[x.Offset:]
