@@ -262,13 +262,18 @@ func stage(r *rand.Rand, pipeline bool) *scene {
 		isn, s.wrap = segmenttest.WrapISN(r, s.Conversation)
 	}
 	s.whole = segmenttest.Cut(r, s.Conversation, s.mss, isn)
+	s.capture(r, s.whole)
+	return s
+}
+
+// capture lets segments go over the network to the tap.
+func (s *scene) capture(r *rand.Rand, sent []seg) {
 	all := segmenttest.File()
 	if s.path == segmenttest.Live {
 		all = segmenttest.Network()
 	}
-	s.segs, s.by = segmenttest.Mutate(r, s.whole, all)
+	s.segs, s.by = segmenttest.Mutate(r, sent, all)
 	segmenttest.Stamp(r, s.segs, []int64{10_000, 1_000_000, 20_000_000}[r.IntN(3)])
-	return s
 }
 
 func (s *scene) String() string {
@@ -426,7 +431,9 @@ func TestLateJoin(t *testing.T) {
 	kept, whole, behind, gone := 0, 0, 0, 0
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
 		s := stage(r, r.IntN(4) == 0)
-		segs, touched := segmenttest.Join(r, s.segs)
+		cut, touched := segmenttest.Join(r, s.whole)
+		s.capture(r, cut)
+		segs := s.segs
 		if decoy(segs) {
 			return
 		}

@@ -90,6 +90,9 @@ func Overlap(r *rand.Rand, in []Segment) []Segment {
 		if s.Flags&reassembly.ACK != 0 {
 			ack[d] = s.Ack
 		}
+		if first[d] == 0 {
+			first[d] = s.Seq // a capture that begins in the middle
+		}
 		// unknown is the first of d's bytes that it does not know to have come.
 		unknown := first[d]
 		for _, m := range marks[1-d] {

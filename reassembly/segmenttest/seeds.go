@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	cases = flag.Int("model.cases", 1500, "seeds of each property; -rapid.checks raises it")
+	cases = flag.Int("model.cases", 750, "seeds of each property; -rapid.checks raises it")
 	only  = flag.Uint64("model.seed", 0, "run this seed alone")
 )
 
