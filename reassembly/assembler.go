@@ -117,6 +117,10 @@ func (b *Budget) Take(n int64) bool {
 	return true
 }
 
+// Must reserves n bytes though they may not fit. The assembler then forgets
+// connections until the limit holds again.
+func (b *Budget) Must(n int64) { b.used += n }
+
 // Give returns n bytes.
 func (b *Budget) Give(n int64) { b.used -= n }
 
@@ -184,9 +188,13 @@ const (
 	ownerWindow = 1 << 28
 	// resetWindow bounds how far ahead a reset is believed.
 	resetWindow = 1 << 24
-	// connCost is what a connection takes from the budget: Conn, the map's
-	// entry and an idle handler, in bytes.
-	connCost = 800
+	// connCost is what a connection takes from the budget, in bytes: Conn,
+	// the map's entry, its place in the order and an idle handler.
+	connCost = 576
+	// maxFree bounds the connections that are kept for reuse, and is at how
+	// few remembered ones the map of more is made anew, because maps do not
+	// shrink.
+	maxFree = 1000
 )
 
 // Assembler follows the connections of one shard. Not safe for concurrent use.
@@ -205,6 +213,8 @@ type Assembler struct {
 	cursor int
 	last   *Conn // of the last segment
 	free   *Conn
+	nFree  int
+	peak   int // most connections since the map was made
 	nodes  nodePool
 
 	oursHoles int // directions with a hole that this capture made
@@ -334,6 +344,8 @@ func (a *Assembler) Segment(s *Segment) {
 		a.settle(c, false)
 	}
 	h.lost = s.Lost
+	for a.budget.used > a.budget.Limit && a.evict() {
+	}
 }
 
 // begin fixes where a direction without a SYN starts, or, for files, opens the

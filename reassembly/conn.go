@@ -260,7 +260,7 @@ func (a *Assembler) open(k key) *Conn {
 	}
 	c := a.free
 	if c != nil {
-		a.free = c.next
+		a.free, a.nFree = c.next, a.nFree-1
 		*c = Conn{}
 	} else {
 		c = new(Conn)
@@ -273,6 +273,7 @@ func (a *Assembler) open(k key) *Conn {
 	if k.split != 0 {
 		a.splits++
 	}
+	a.peak = max(a.peak, len(a.order))
 	a.st.Opened++
 	return c
 }
@@ -335,8 +336,24 @@ func (a *Assembler) forget(c *Conn) {
 		a.last = nil
 	}
 	c.state = connFree
-	c.next = a.free
-	a.free = c
+	if a.nFree < maxFree {
+		c.next = a.free
+		a.free, a.nFree = c, a.nFree+1
+	}
+	if last <= maxFree && a.peak > 8*maxFree {
+		a.shrink()
+	}
+}
+
+// shrink gives back what the map and the order took for many connections.
+func (a *Assembler) shrink() {
+	conns := make(map[key]*Conn, len(a.order))
+	for _, c := range a.order {
+		if a.conns[c.key] == c {
+			conns[c.key] = c
+		}
+	}
+	a.conns, a.order, a.peak = conns, append(make([]*Conn, 0, len(a.order)), a.order...), len(a.order)
 }
 
 // syn takes the SYN of s and returns the connection that it belongs to.

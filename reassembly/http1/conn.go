@@ -38,41 +38,55 @@ type side struct {
 	body  body
 }
 
-// conn follows one connection.
+// conn follows one connection. Between exchanges that is all there is of it, so
+// that idle connections cost little.
 type conn struct {
-	p   *Parser
-	tcp *reassembly.Conn
+	*work // nil between exchanges
+	p     *Parser
+	tcp   *reassembly.Conn
 
+	// prevAck is the highest position that the client had acknowledged before
+	// the bytes at hand.
+	prevAck   uint64
+	clientOff uint64 // delivered so far
+	serverOff uint64
+	// lastEnd and lastHead are the ends of the last final answer and of its
+	// head, for proving where a request begins.
+	lastEnd, lastHead uint64
+	// lastInterim is the end of the last interim answer's head, when interim.
+	lastInterim uint64
+	requests    uint32 // seen so far
+
+	// clientSync and serverSync: the place in the stream is certain.
+	clientSync, serverSync bool
+	pipelined              bool
+	clientSeen, serverSeen bool
+	clientJoined           bool
+	serverJoined           bool
+	counted                bool // an unparsable connection is counted once
+	prevAckOK              bool
+	boundaryOK             bool
+	headOK                 bool // the method is not known: the head may be all
+	interim                bool
+}
+
+// work is what a connection needs while something is under way.
+type work struct {
 	req  side
 	resp side
 
 	// Requests that wait, in order.
 	first, last *pending
 	n           int
-	requests    uint32 // seen so far
 
 	// cur is the request that the client's parser is in.
 	cur *pending
-	// clientSync and serverSync: the place in the stream is certain.
-	clientSync, serverSync bool
-	pipelined              bool
 	// unconfirmed: the client's direction was found again, but a request
 	// before it may still wait for its answer. proven is the exchange that
 	// waits for what tells.
-	unconfirmed            bool
-	proven                 *pending
-	clientSeen, serverSeen bool
-	clientJoined           bool
-	serverJoined           bool
-	counted                bool // an unparsable connection is counted once
-
-	// prevAck is the highest position that the client had acknowledged before
-	// the bytes at hand.
-	prevAck   uint64
-	prevAckOK bool
-	clientOff uint64 // delivered so far
-	serverOff uint64
-	held      uint64 // bytes behind a CONNECT
+	unconfirmed bool
+	proven      *pending
+	held        uint64 // bytes behind a CONNECT
 
 	// The answer at hand: where and when it began, its request, if known.
 	answer     *pending
@@ -86,24 +100,61 @@ type conn struct {
 	respLost   bool // a hole inside the answer at hand
 	respOwner  bool // the answer at hand belongs to answer
 	respOrphan bool
-	// lastEnd and lastHead are the ends of the last final answer and of its
-	// head, for proving where a request begins.
-	lastEnd, lastHead uint64
-	boundaryOK        bool
-	headOK            bool // the method is not known: the head may be all
-	// lastInterim is the end of the last interim answer's head, when interim.
-	lastInterim uint64
-	interim     bool
 
 	proxy    *proxyHeader // in sideProxy
 	overlaps [2]struct{ from, to uint64 }
 	// http2 follows the connection since it turned to HTTP/2.
 	http2 reassembly.Handler
-	free  *conn
+	free  *work
+}
+
+// workCost and pendingCost are what a work and a pending take from the budget,
+// in bytes. A connection that needs them gets them; where that goes over the
+// limit, the assembler evicts.
+const (
+	workCost    = 352
+	pendingCost = 384
+)
+
+// wake makes sure that c has its work.
+func (c *conn) wake() {
+	if c.work != nil {
+		return
+	}
+	p := c.p
+	p.cfg.Budget.Must(workCost)
+	if w := p.works; w != nil {
+		p.works, p.nWorks = w.free, p.nWorks-1
+		w.free = nil
+		c.work = w
+		return
+	}
+	c.work = new(work)
+}
+
+// rest gives the work back when nothing is under way.
+func (c *conn) rest() {
+	w := c.work
+	if w.http2 != nil || w.req.state != sideIdle || w.resp.state != sideIdle || w.first != nil || w.proven != nil || w.answer != nil || w.unconfirmed ||
+		w.answering || w.held > 0 || w.overlaps[reassembly.Client].to > c.clientOff || w.overlaps[reassembly.Server].to > c.serverOff {
+		return
+	}
+	c.endWork()
+}
+
+func (c *conn) endWork() {
+	p, w := c.p, c.work
+	c.work = nil
+	p.cfg.Budget.Give(workCost)
+	if p.nWorks < maxFree {
+		*w = work{free: p.works}
+		p.works, p.nWorks = w, p.nWorks+1
+	}
 }
 
 // Data implements reassembly.Handler.
 func (c *conn) Data(d reassembly.Dir, b []byte, at *reassembly.At) {
+	c.wake()
 	if c.http2 != nil {
 		c.http2.Data(d, b, at)
 		return
@@ -111,14 +162,16 @@ func (c *conn) Data(d reassembly.Dir, b []byte, at *reassembly.At) {
 	if d == reassembly.Client {
 		c.clientData(b, at)
 		c.clientOff = at.Offset + uint64(len(b))
-		return
+	} else {
+		c.serverData(b, at)
+		c.serverOff = at.Offset + uint64(len(b))
 	}
-	c.serverData(b, at)
-	c.serverOff = at.Offset + uint64(len(b))
+	c.rest()
 }
 
 // Doubt implements reassembly.Handler.
 func (c *conn) Doubt(d reassembly.Dir, from, to uint64) {
+	c.wake()
 	if c.http2 != nil {
 		c.http2.Doubt(d, from, to)
 		return
@@ -132,6 +185,7 @@ func (c *conn) Doubt(d reassembly.Dir, from, to uint64) {
 
 // End implements reassembly.Handler.
 func (c *conn) End(d reassembly.Dir, how reassembly.End) {
+	c.wake()
 	if c.http2 != nil {
 		c.http2.End(d, how)
 		return
@@ -153,6 +207,7 @@ func (c *conn) End(d reassembly.Dir, how reassembly.End) {
 // Close implements reassembly.Handler.
 func (c *conn) Close(why reassembly.Close) {
 	p := c.p
+	c.wake()
 	if c.http2 != nil {
 		c.http2.Close(why)
 	}
@@ -202,8 +257,11 @@ func (c *conn) Close(why reassembly.Close) {
 	p.st.Unparsable += c.unhold()
 	c.release(&c.req)
 	c.release(&c.resp)
-	*c = conn{free: p.conns}
-	p.conns = c
+	c.endWork()
+	if len(p.conns) < maxFree {
+		*c = conn{}
+		p.conns = append(p.conns, c)
+	}
 }
 
 func (c *conn) release(s *side) {
@@ -800,6 +858,7 @@ func (c *conn) loseClient() {
 
 // Gap implements reassembly.Handler.
 func (c *conn) Gap(d reassembly.Dir, n uint64, at *reassembly.At) {
+	c.wake()
 	if c.http2 != nil {
 		c.http2.Gap(d, n, at)
 		return
@@ -807,10 +866,11 @@ func (c *conn) Gap(d reassembly.Dir, n uint64, at *reassembly.At) {
 	if d == reassembly.Server {
 		c.serverGap(n, at)
 		c.serverOff = at.Offset + n
-		return
+	} else {
+		c.clientGap(n, at)
+		c.clientOff = at.Offset + n
 	}
-	c.clientGap(n, at)
-	c.clientOff = at.Offset + n
+	c.rest()
 }
 
 func (c *conn) clientGap(n uint64, at *reassembly.At) {

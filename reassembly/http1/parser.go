@@ -41,7 +41,10 @@ type Parser struct {
 	out     exchange.Complete
 	refused bool     // by Refuse
 	pending *pending // free list
-	conns   *conn    // free list
+	works   *work    // free list
+	conns   []*conn  // free
+	nFree   int
+	nWorks  int
 }
 
 // New makes a Parser.
@@ -106,16 +109,18 @@ func (p *Parser) Open(c *reassembly.Conn) reassembly.Handler {
 	if p.refused {
 		return (*refusal)(p)
 	}
-	h := p.conns
-	if h != nil {
-		p.conns = h.free
-		*h = conn{}
+	var h *conn
+	if n := len(p.conns); n > 0 {
+		h, p.conns = p.conns[n-1], p.conns[:n-1]
 	} else {
 		h = new(conn)
 	}
 	h.p, h.tcp = p, c
 	return h
 }
+
+// maxFree bounds the free lists.
+const maxFree = 1024
 
 // count ends one exchange.
 func (p *Parser) count(r exchange.Result, why exchange.Reason) {
@@ -178,12 +183,13 @@ const (
 )
 
 func (p *Parser) newPending() *pending {
+	p.cfg.Budget.Must(pendingCost)
 	r := p.pending
 	if r == nil {
-		return &pending{}
+		return &pending{taken: pendingCost}
 	}
-	p.pending = r.next
-	*r = pending{}
+	p.pending, p.nFree = r.next, p.nFree-1
+	r.next, r.taken = nil, pendingCost
 	return r
 }
 
@@ -194,14 +200,14 @@ func (p *Parser) late(r *pending) {
 }
 
 func (p *Parser) freePending(r *pending) {
-	if r.taken > 0 {
-		p.cfg.Budget.Give(r.taken)
-	}
+	p.cfg.Budget.Give(r.taken)
 	if r.late {
 		p.st.Late--
 	}
-	*r = pending{next: p.pending}
-	p.pending = r
+	if p.nFree < maxFree {
+		*r = pending{next: p.pending}
+		p.pending, p.nFree = r, p.nFree+1
+	}
 }
 
 // emit hands a complete exchange to the sink.
