@@ -117,8 +117,8 @@ func (b *Budget) Take(n int64) bool {
 	return true
 }
 
-// Must reserves n bytes though they may not fit. The assembler then forgets
-// connections until the limit holds again.
+// Must reserves n bytes though they may not fit. Behind each segment the
+// assembler forgets connections until a sixteenth of the limit is free again.
 func (b *Budget) Must(n int64) { b.used += n }
 
 // Give returns n bytes.
@@ -316,7 +316,19 @@ func (a *Assembler) Segment(s *Segment) {
 		a.late(h, s)
 		return
 	}
-	seq := s.Seq
+	taken := a.budget.used
+	a.follow(c, h, p, s)
+	if c.state == connOpen {
+		c.mem += int32(a.budget.used - taken)
+	}
+	// One segment's worth of memory stays free for those that are at work.
+	for a.budget.used > a.budget.Limit-a.budget.Limit/16 && a.evict() {
+	}
+}
+
+// follow takes a segment of an open connection.
+func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
+	n, seq := len(s.Payload), s.Seq
 	if s.Flags&SYN != 0 {
 		seq++
 	}
@@ -344,8 +356,6 @@ func (a *Assembler) Segment(s *Segment) {
 		a.settle(c, false)
 	}
 	h.lost = s.Lost
-	for a.budget.used > a.budget.Limit && a.evict() {
-	}
 }
 
 // begin fixes where a direction without a SYN starts, or, for files, opens the
@@ -703,7 +713,10 @@ func (a *Assembler) Tick(now int64) {
 			a.forget(c)
 			continue
 		default:
-			a.visit(c, quiet)
+			taken := a.budget.used
+			if a.visit(c, quiet); c.state == connOpen {
+				c.mem += int32(a.budget.used - taken)
+			}
 		}
 		a.cursor++
 	}

@@ -43,7 +43,8 @@ type Conn struct {
 	half    [2]half
 	// seen is the time of the last segment.
 	seen     int64
-	index    int // in Assembler.order
+	index    int32 // in Assembler.order
+	mem      int32 // what it has taken from the budget, in bytes
 	segments uint32
 	// client is the index of the client's half, -1 while unknown.
 	client int8
@@ -266,7 +267,7 @@ func (a *Assembler) open(k key) *Conn {
 		c = new(Conn)
 	}
 	c.key, c.client = k, -1
-	c.index = len(a.order)
+	c.index, c.mem = int32(len(a.order)), connCost
 	c.seen = a.now
 	a.order = append(a.order, c)
 	a.conns[k] = c
@@ -278,11 +279,15 @@ func (a *Assembler) open(k key) *Conn {
 	return c
 }
 
-// evict forgets the one of the next 64 connections that was quiet for longest.
+// evict forgets one of the next 64 connections: a closed one, else of those that
+// have taken at least half of what a connection has on average the one that was
+// quiet for longest. So neither many that hold little nor few that hold much push
+// out those that work.
 func (a *Assembler) evict() bool {
 	if len(a.order) == 0 {
 		return false
 	}
+	share := a.budget.used / int64(len(a.order)) / 2
 	var oldest *Conn
 	for n := min(64, len(a.order)); n > 0; n-- {
 		if a.cursor >= len(a.order) {
@@ -290,7 +295,7 @@ func (a *Assembler) evict() bool {
 		}
 		c := a.order[a.cursor]
 		a.cursor++
-		if oldest == nil || c.seen < oldest.seen || c.state == connClosed && oldest.state != connClosed {
+		if oldest == nil || a.rather(c, oldest, share) {
 			oldest = c
 		}
 	}
@@ -300,6 +305,17 @@ func (a *Assembler) evict() bool {
 	}
 	a.forget(oldest)
 	return true
+}
+
+// rather says whether to evict c and not d.
+func (a *Assembler) rather(c, d *Conn, share int64) bool {
+	if x, y := c.state == connClosed, d.state == connClosed; x != y {
+		return x
+	}
+	if x, y := int64(c.mem) >= share, int64(d.mem) >= share; x != y {
+		return x
+	}
+	return c.seen < d.seen
 }
 
 // close ends a connection for its handler; it stays remembered.
@@ -316,6 +332,7 @@ func (a *Assembler) close(c *Conn, why Close) {
 	} else if c.blind {
 		a.factory.BlindEnd()
 	}
+	c.mem = connCost
 }
 
 // forget removes a closed connection.

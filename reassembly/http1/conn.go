@@ -108,12 +108,13 @@ type work struct {
 	free  *work
 }
 
-// workCost and pendingCost are what a work and a pending take from the budget,
-// in bytes. A connection that needs them gets them; where that goes over the
+// workCost, pendingCost and keepCost are what a work, a pending and each message
+// of an exchange that is kept take from the budget, in bytes. A connection that needs them gets them; where that goes over the
 // limit, the assembler evicts.
 const (
 	workCost    = 352
 	pendingCost = 384
+	keepCost    = 768
 )
 
 // wake makes sure that c has its work.
@@ -770,6 +771,7 @@ func (c *conn) keepRequest(method, target, head []byte, kind exchange.Framing, h
 		Framing: kind, FirstByte: r.first,
 	}
 	r.req = q
+	r.must(p.cfg.Budget, keepCost)
 	r.reqKeep = &content{hash: newHash(), max: p.cfg.MaxBody}
 	if r.decision.Want < exchange.WantWhole {
 		return
@@ -795,6 +797,11 @@ func (r *pending) take(b *reassembly.Budget, n int64) bool {
 	}
 	r.taken += n
 	return true
+}
+
+func (r *pending) must(b *reassembly.Budget, n int64) {
+	b.Must(n)
+	r.taken += n
 }
 
 func (r *pending) taker(b *reassembly.Budget) func(int64) bool {
@@ -1233,6 +1240,7 @@ func (c *conn) keepResponse(r *pending, status int, reason []byte, minor byte, h
 	}
 	q := &exchange.Response{Status: status, Reason: string(reason), Proto: proto, Interim: r.interim, Framing: kind, FirstByte: r.rFirst}
 	r.resp = q
+	r.must(c.p.cfg.Budget, keepCost)
 	r.respKeep = &content{hash: newHash(), max: c.p.cfg.MaxBody}
 	if r.decision.Want < exchange.WantWhole {
 		return
