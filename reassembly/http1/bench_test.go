@@ -3,10 +3,18 @@ package http1_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"runtime"
+	"sync/atomic"
 	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	gpreassembly "github.com/gopacket/gopacket/reassembly"
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -22,49 +30,278 @@ type counter struct {
 func (c *counter) Keep(*exchange.Head) exchange.Decision { return exchange.Decision{Want: c.want} }
 func (c *counter) Complete(*exchange.Complete)           { c.n++ }
 
-// talk is one exchange's segments on a connection, as a sender with GSO cuts
-// them, and moves on with each round.
+// talk is a connection that repeats one exchange: what it sends, cut into
+// segments as a sender with GSO cuts them.
 type talk struct {
-	req, resp []byte
-	seq       [2]uint32
-	port      uint16
-	cut       int
+	*scriptedExchange
+	seq  [2]uint32 // next of the client, the server
+	port uint16
+}
+
+type scriptedExchange struct {
+	req  []byte
+	resp [][]byte // the segments of the answer, in the order of the stream
+	swap bool     // each two of them stand in the wrong order
 }
 
 var benchHead = "GET /api/users/12345?full=1 HTTP/1.1\r\nHost: users.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n" +
 	"Accept: application/json\r\nAccept-Encoding: gzip\r\nAccept-Language: en\r\nCookie: session=0123456789abcdef\r\n" +
 	"X-Request-Id: 7b3bf470-9456-11ee-b9d1-0242ac120002\r\nX-Forwarded-For: 203.0.113.7\r\nConnection: keep-alive\r\n\r\n"
 
-func newTalk(size, cut int, port uint16) *talk {
-	body := bytes.Repeat([]byte("x"), size)
-	resp := fmt.Sprintf("HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"+
-		"Content-Length: %d\r\nConnection: keep-alive\r\nETag: \"5f3e\"\r\n\r\n", size)
-	return &talk{req: []byte(benchHead), resp: append([]byte(resp), body...), port: port, cut: cut}
-}
-
-func (t *talk) open(a *reassembly.Assembler, s *reassembly.Segment) {
-	*s = reassembly.Segment{SrcPort: t.port, DstPort: 80, Seq: 99, Flags: reassembly.SYN, Side: reassembly.ToServer}
-	s.Src[15], s.Dst[15] = 1, 2
-	a.Segment(s)
-	t.seq = [2]uint32{100, 200}
-	*s = reassembly.Segment{SrcPort: 80, DstPort: t.port, Seq: 199, Ack: 100, Flags: reassembly.SYN | reassembly.ACK, Side: reassembly.ToClient}
-	s.Src[15], s.Dst[15] = 2, 1
-	a.Segment(s)
-}
-
-func (t *talk) round(a *reassembly.Assembler, s *reassembly.Segment) {
-	*s = reassembly.Segment{SrcPort: t.port, DstPort: 80, Seq: t.seq[0], Ack: t.seq[1], Flags: reassembly.ACK, Side: reassembly.ToServer, Payload: t.req}
-	s.Src[15], s.Dst[15] = 1, 2
-	a.Segment(s)
-	t.seq[0] += uint32(len(t.req))
-	for b := t.resp; len(b) > 0; {
-		n := min(len(b), t.cut)
-		*s = reassembly.Segment{SrcPort: 80, DstPort: t.port, Seq: t.seq[1], Ack: t.seq[0], Flags: reassembly.ACK, Side: reassembly.ToClient, Payload: b[:n]}
-		s.Src[15], s.Dst[15] = 2, 1
-		a.Segment(s)
-		t.seq[1] += uint32(n)
-		b = b[n:]
+func scriptExchange(size, cut int, swap bool) *scriptedExchange {
+	resp := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Type: application/json\r\n"+
+		"Content-Length: %d\r\nConnection: keep-alive\r\nETag: \"5f3e\"\r\n\r\n%s", size, bytes.Repeat([]byte("x"), size))
+	e := &scriptedExchange{req: []byte(benchHead), swap: swap}
+	for b := resp; len(b) > 0; b = b[min(len(b), cut):] {
+		e.resp = append(e.resp, b[:min(len(b), cut)])
 	}
+	return e
+}
+
+func (e *scriptedExchange) size() (n int64) {
+	for _, b := range e.resp {
+		n += int64(len(b))
+	}
+	return n + int64(len(e.req))
+}
+
+// tap takes the segments of talks.
+type tap interface {
+	segment(t *talk, toServer bool, seq, ack uint32, f reassembly.Flags, payload []byte)
+}
+
+func (t *talk) open(to tap) {
+	to.segment(t, true, 99, 0, reassembly.SYN, nil)
+	to.segment(t, false, 199, 100, reassembly.SYN|reassembly.ACK, nil)
+	t.seq = [2]uint32{100, 200}
+}
+
+func (t *talk) round(to tap) {
+	to.segment(t, true, t.seq[0], t.seq[1], reassembly.ACK, t.req)
+	t.seq[0] += uint32(len(t.req))
+	for i := 0; i < len(t.resp); i++ {
+		b := t.resp[i]
+		if t.swap && i+1 < len(t.resp) {
+			next := t.resp[i+1]
+			to.segment(t, false, t.seq[1]+uint32(len(b)), t.seq[0], reassembly.ACK, next)
+			to.segment(t, false, t.seq[1], t.seq[0], reassembly.ACK, b)
+			t.seq[1] += uint32(len(b) + len(next))
+			i++
+			continue
+		}
+		to.segment(t, false, t.seq[1], t.seq[0], reassembly.ACK, b)
+		t.seq[1] += uint32(len(b))
+	}
+}
+
+// ours is this package and the assembler.
+type ours struct {
+	*reassembly.Assembler
+	s reassembly.Segment
+}
+
+func (o *ours) segment(t *talk, toServer bool, seq, ack uint32, f reassembly.Flags, payload []byte) {
+	s := &o.s
+	s.Seq, s.Ack, s.Flags, s.Payload = seq, ack, f, payload
+	s.Src, s.Dst = [16]byte{15: 1}, [16]byte{15: 2}
+	s.SrcPort, s.DstPort, s.Side = t.port, 80, reassembly.ToServer
+	if !toServer {
+		s.Src, s.Dst, s.SrcPort, s.DstPort, s.Side = s.Dst, s.Src, 80, t.port, reassembly.ToClient
+	}
+	o.Segment(s)
+}
+
+func newOurs(tb testing.TB, w exchange.Want) (*ours, *counter) {
+	c := &counter{want: w}
+	budget := &reassembly.Budget{Limit: 256 << 20}
+	p, err := http1.New(http1.Config{Keeper: c, Sink: c, Budget: budget})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	a, err := reassembly.New(reassembly.Config{Factory: p, Budget: budget})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &ours{Assembler: a}, c
+}
+
+// pair is the usual pair: gopacket's reassembly, and net/http behind a channel,
+// a bufio.Reader and a goroutine for each direction.
+type pair struct {
+	asm  *gpreassembly.Assembler
+	tcp  [2]layers.TCP
+	net  [2]gopacket.Flow
+	done atomic.Int64
+	keep bool
+}
+
+func newPair(w exchange.Want) *pair {
+	p := &pair{keep: w == exchange.WantWhole}
+	p.asm = gpreassembly.NewAssembler(gpreassembly.NewStreamPool(p))
+	ip := layers.IPv4{SrcIP: net.IPv4(10, 0, 0, 1), DstIP: net.IPv4(10, 0, 0, 2)}
+	p.net = [2]gopacket.Flow{ip.NetworkFlow(), ip.NetworkFlow().Reverse()}
+	return p
+}
+
+func (p *pair) segment(t *talk, toServer bool, seq, ack uint32, f reassembly.Flags, payload []byte) {
+	i := 1
+	if toServer {
+		i = 0
+	}
+	l := &p.tcp[i]
+	l.SrcPort, l.DstPort = layers.TCPPort(t.port), 80
+	if !toServer {
+		l.SrcPort, l.DstPort = l.DstPort, l.SrcPort
+	}
+	l.SetInternalPortsForTesting()
+	l.Seq, l.Ack, l.SYN, l.ACK, l.Payload = seq, ack, f&reassembly.SYN != 0, f&reassembly.ACK != 0, payload
+	p.asm.AssembleWithContext(p.net[i], l, p)
+}
+
+// GetCaptureInfo implements gpreassembly.AssemblerContext.
+func (p *pair) GetCaptureInfo() gopacket.CaptureInfo { return gopacket.CaptureInfo{} }
+
+// New implements gpreassembly.StreamFactory.
+func (p *pair) New(_, _ gopacket.Flow, _ *layers.TCP, _ gpreassembly.AssemblerContext) gpreassembly.Stream {
+	s := &pairStream{}
+	for i := range s.to {
+		s.to[i] = make(chan []byte, 64)
+		go p.read(i, &chanReader{from: s.to[i]})
+	}
+	return s
+}
+
+type pairStream struct{ to [2]chan []byte }
+
+func (s *pairStream) Accept(_ *layers.TCP, _ gopacket.CaptureInfo, _ gpreassembly.TCPFlowDirection, _ gpreassembly.Sequence, start *bool, _ gpreassembly.AssemblerContext) bool {
+	*start = true
+	return true
+}
+
+func (s *pairStream) ReassembledSG(sg gpreassembly.ScatterGather, _ gpreassembly.AssemblerContext) {
+	n, _ := sg.Lengths()
+	if n == 0 {
+		return
+	}
+	dir, _, _, _ := sg.Info()
+	i := 0
+	if dir == gpreassembly.TCPDirServerToClient {
+		i = 1
+	}
+	s.to[i] <- bytes.Clone(sg.Fetch(n)) // lent for the call
+}
+
+func (s *pairStream) ReassemblyComplete(gpreassembly.AssemblerContext) bool {
+	close(s.to[0])
+	close(s.to[1])
+	return true
+}
+
+// chanReader reads what a channel brings.
+type chanReader struct {
+	from chan []byte
+	b    []byte
+}
+
+func (r *chanReader) Read(b []byte) (int, error) {
+	for len(r.b) == 0 {
+		var ok bool
+		if r.b, ok = <-r.from; !ok {
+			return 0, io.EOF
+		}
+	}
+	n := copy(b, r.b)
+	r.b = r.b[n:]
+	return n, nil
+}
+
+func (p *pair) read(i int, from io.Reader) {
+	b := bufio.NewReader(from)
+	body := func(r io.ReadCloser) {
+		if p.keep {
+			all, _ := io.ReadAll(r)
+			sha256.Sum256(all)
+		} else {
+			io.Copy(io.Discard, r)
+		}
+		r.Close()
+	}
+	for {
+		if i == 0 {
+			q, err := http.ReadRequest(b)
+			if err != nil {
+				return
+			}
+			body(q.Body)
+			continue
+		}
+		a, err := http.ReadResponse(b, nil)
+		if err != nil {
+			return
+		}
+		body(a.Body)
+		p.done.Add(1)
+	}
+}
+
+func (p *pair) wait(n int64) {
+	for p.done.Load() < n {
+		runtime.Gosched()
+	}
+}
+
+// compare runs one exchange after the other through this package and through
+// the pair, on one core. Neither side decodes packets: both get the same parsed
+// fields and payloads.
+func compare(b *testing.B, e *scriptedExchange, conns int, w exchange.Want) {
+	talks := func() []*talk {
+		t := make([]*talk, conns)
+		for i := range t {
+			t[i] = &talk{scriptedExchange: e, port: uint16(1024 + i)}
+		}
+		return t
+	}
+	b.Run("shadowtap", func(b *testing.B) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		o, c := newOurs(b, w)
+		all := talks()
+		for _, t := range all {
+			t.open(o)
+			t.round(o)
+		}
+		c.n = 0
+		b.SetBytes(e.size())
+		b.ReportAllocs()
+		runtime.GC()
+		b.ResetTimer()
+		for i := range b.N {
+			all[i%conns].round(o)
+		}
+		b.StopTimer()
+		if c.n != b.N {
+			b.Fatalf("%d exchanges of %d", c.n, b.N)
+		}
+	})
+	b.Run("gopacket+nethttp", func(b *testing.B) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		p := newPair(w)
+		all := talks()
+		for _, t := range all {
+			t.open(p)
+			t.round(p)
+		}
+		p.wait(int64(conns))
+		b.SetBytes(e.size())
+		b.ReportAllocs()
+		runtime.GC()
+		b.ResetTimer()
+		for i := range b.N {
+			all[i%conns].round(p)
+		}
+		p.wait(int64(conns + b.N))
+		b.StopTimer()
+		p.asm.FlushAll()
+	})
 }
 
 // BenchmarkExchange is one exchange from segments to the sink.
@@ -76,88 +313,46 @@ func BenchmarkExchange(b *testing.B) {
 				want exchange.Want
 			}{{"framed", exchange.WantFrame}, {"kept", exchange.WantWhole}} {
 				b.Run(fmt.Sprintf("%dB/conns=%d/%s", size, conns, w.name), func(b *testing.B) {
-					benchExchange(b, size, conns, w.want)
+					compare(b, scriptExchange(size, 16<<10, false), conns, w.want)
 				})
 			}
 		}
 	}
 }
 
-func benchExchange(b *testing.B, size, conns int, w exchange.Want) {
-	c := &counter{want: w}
-	budget := &reassembly.Budget{Limit: 256 << 20}
-	p, err := http1.New(http1.Config{Keeper: c, Sink: c, Budget: budget})
-	if err != nil {
-		b.Fatal(err)
-	}
-	a, err := reassembly.New(reassembly.Config{Factory: p, Budget: budget})
-	if err != nil {
-		b.Fatal(err)
-	}
-	var s reassembly.Segment
-	talks := make([]*talk, conns)
-	for i := range talks {
-		talks[i] = newTalk(size, 16<<10, uint16(1024+i))
-		talks[i].open(a, &s)
-	}
-	for _, t := range talks {
-		t.round(a, &s)
-	}
-	c.n = 0
-	b.SetBytes(int64(len(talks[0].req) + len(talks[0].resp)))
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		talks[i].round(a, &s)
-		if i++; i == conns {
-			i = 0
-		}
-	}
-	if c.n != b.N {
-		b.Fatalf("%d exchanges of %d", c.n, b.N)
+// BenchmarkSegments is an exchange of 64 KB in segments of Ethernet's size, and
+// with each two of them swapped; and one of 4 KB in segments of 100 bytes.
+func BenchmarkSegments(b *testing.B) {
+	for _, c := range []struct {
+		name      string
+		size, cut int
+		swap      bool
+	}{
+		{"64KB/1448B", 65536, 1448, false},
+		{"64KB/1448B/swapped", 65536, 1448, true},
+		{"64KB/16KB/swapped", 65536, 16 << 10, true},
+		{"4KB/100B", 4096, 100, false},
+		{"4KB/100B/swapped", 4096, 100, true},
+	} {
+		b.Run(c.name, func(b *testing.B) { compare(b, scriptExchange(c.size, c.cut, c.swap), 1, exchange.WantFrame) })
 	}
 }
 
-// What is not kept allocates nothing.
+// What is not kept allocates nothing, in order or not, with the head in one
+// piece or not.
 func TestFramedExchangeAllocatesNothing(t *testing.T) {
-	c := &counter{}
-	budget := &reassembly.Budget{Limit: 16 << 20}
-	p, _ := http1.New(http1.Config{Keeper: c, Sink: c, Budget: budget})
-	a, _ := reassembly.New(reassembly.Config{Factory: p, Budget: budget})
-	var s reassembly.Segment
-	tk := newTalk(40_000, 1448, 1024)
-	tk.open(a, &s)
-	tk.round(a, &s)
-	before := c.n
-	if n := testing.AllocsPerRun(100, func() { tk.round(a, &s) }); n != 0 {
-		t.Errorf("%v allocations for an exchange that is not kept", n)
-	}
-	if c.n-before < 100 {
-		t.Errorf("only %d exchanges were complete", c.n-before)
-	}
-}
-
-// BenchmarkNetHTTP reads the same bytes with net/http, for comparison.
-func BenchmarkNetHTTP(b *testing.B) {
-	t := newTalk(4096, 16<<10, 1)
-	b.ReportAllocs()
-	rq, rs := bytes.NewReader(nil), bytes.NewReader(nil)
-	bq, bs := bufio.NewReader(nil), bufio.NewReader(nil)
-	for b.Loop() {
-		rq.Reset(t.req)
-		rs.Reset(t.resp)
-		bq.Reset(rq)
-		bs.Reset(rs)
-		q, err := http.ReadRequest(bq)
-		if err != nil {
-			b.Fatal(err)
+	for i := range 4 {
+		swap, cut := i%2 == 1, []int{1448, 100}[i/2]
+		o, c := newOurs(t, exchange.WantFrame)
+		tk := &talk{scriptedExchange: scriptExchange(40_000, cut, swap), port: 1024}
+		tk.open(o)
+		tk.round(o)
+		before := c.n
+		if n := testing.AllocsPerRun(100, func() { tk.round(o) }); n != 0 {
+			t.Errorf("swapped %v, %d bytes: %v allocations for an exchange that is not kept", swap, cut, n)
 		}
-		r, err := http.ReadResponse(bs, q)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			b.Fatal(err)
+		if c.n-before < 100 {
+			t.Errorf("swapped %v, %d bytes: only %d exchanges were complete", swap, cut, c.n-before)
 		}
 	}
 }

@@ -267,19 +267,35 @@ func (c *conn) Close(why reassembly.Close) {
 
 func (c *conn) release(s *side) {
 	if s.buf != nil {
-		c.p.cfg.Budget.Give(int64(cap(s.buf)))
+		p := c.p
+		p.cfg.Budget.Give(int64(cap(s.buf)))
+		if cap(s.buf) == firstBuf && len(p.bufs) < maxBufs {
+			p.bufs = append(p.bufs, s.buf[:0])
+		}
 		s.buf = nil
 	}
 }
+
+// firstBuf is the size of the first buffer of a head that comes in pieces, in
+// bytes; maxBufs of them are kept for the next.
+const (
+	firstBuf = 1024
+	maxBufs  = 64
+)
 
 // grow appends to a head that is not whole and says whether the budget has
 // room.
 func (c *conn) grow(s *side, b []byte) bool {
 	old := cap(s.buf)
 	if len(s.buf)+len(b) > old {
-		n := max(2*old, len(s.buf)+len(b), 1024)
-		if !c.p.cfg.Budget.Take(int64(n - old)) {
+		n := max(2*old, len(s.buf)+len(b), firstBuf)
+		p := c.p
+		if !p.cfg.Budget.Take(int64(n - old)) {
 			return false
+		}
+		if k := len(p.bufs); k > 0 && n == firstBuf {
+			s.buf, p.bufs = append(p.bufs[k-1], b...), p.bufs[:k-1]
+			return true
 		}
 		s.buf = append(make([]byte, 0, n), s.buf...)
 		if cap(s.buf) != n {

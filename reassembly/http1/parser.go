@@ -43,6 +43,7 @@ type Parser struct {
 	pending *pending // free list
 	works   *work    // free list
 	conns   []*conn  // free
+	bufs    [][]byte // free
 	nFree   int
 	nWorks  int
 }
