@@ -14,11 +14,14 @@ import (
 type recorder struct {
 	conn *reassembly.Conn
 	log  []string
-	got  [2][]byte
+	// resent is At.Resent of each Data.
+	resent []bool
+	got    [2][]byte
 }
 
 func (r *recorder) Data(d reassembly.Dir, b []byte, at *reassembly.At) {
 	r.got[d] = append(r.got[d], b...)
+	r.resent = append(r.resent, at.Resent)
 	r.log = append(r.log, fmt.Sprintf("%s %d %q", dirs[d], at.Offset, b))
 }
 func (r *recorder) Gap(d reassembly.Dir, n uint64, at *reassembly.At) {
@@ -242,6 +245,17 @@ func TestSequenceWrap(t *testing.T) {
 	b.send("c 4294967290/0 S", "s 4294967294/4294967291 SA",
 		"c 1/4294967295 A ghij", "c 4294967291/4294967295 A abcdef", "s 4294967295/5 A wxyz", "c 4294967294/3 A def", "c 5/3 A k")
 	b.check(0, `c 0 "abcdef"`, `c 6 "ghij"`, `s 0 "wxyz"`, `c 10 "k"`)
+}
+
+// What a copy acknowledges is not what its sender knew at first.
+func TestAckOfACopy(t *testing.T) {
+	b := newBed(t, nil)
+	b.send(handshake...)
+	b.send("c 102/200 A cd", "c 100/202 A ab") // ab was sent before cd
+	h := b.rooms.all[0]
+	if len(h.resent) != 2 || !h.resent[0] || h.resent[1] {
+		t.Errorf("sent again: %v", h.resent)
+	}
 }
 
 func TestJoinInTheMiddle(t *testing.T) {
