@@ -52,10 +52,10 @@ func TestHoles(t *testing.T) {
 		{"inside padding alone", func(v *conv) {
 			v.get(1)
 			v.headers(false, 1, false, ":status: 200")
-			v.raw(false, "\x00\x00\x07\x00\x09\x00\x00\x00\x01\x04ab\x00")
+			v.raw(false, "\x00\x00\x08\x00\x09\x00\x00\x00\x01\x05ab\x00")
 			v.raw(false, "\x00\x00")
 			v.lose()
-			v.raw(false, "\x00")
+			v.raw(false, "\x00\x00")
 			v.get(3)
 			v.ok(3, "three")
 		}, "1 GET /a 200 0 2; 3 GET /a 200 0 5", ""},
