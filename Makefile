@@ -18,7 +18,7 @@ OWN := ./testdata/gotest ./testdata/lint ./testdata/bench
 GOTEST = go run ./testdata/gotest $(if $(TOTALS),-totals $(TOTALS))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help generate build test test-unit test-root test-long fuzz bench bench-go bench-peers lint image
+.PHONY: help generate build test test-unit test-root test-live test-long fuzz bench bench-go bench-peers lint image
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
@@ -40,7 +40,10 @@ test-root: ## end to end: real kernel, nginx, Apache Kafka (needs root)
 	@testdata/deps.sh root
 	@$(GOTEST) -tags e2e -count=1 -timeout 15m ./agent/e2e/... ./testdata/bench
 
-test-long: ## property tests with CHECKS=5000 cases each, and long simulations
+test-live: ## the long proofs on a real kernel: 10^6 exchanges, losses, attacks (needs root)
+	@SHADOWTAP_LONG=1 $(GOTEST) -tags e2e -count=1 -timeout 30m -run '^Test(Live|Loss|Attack)' ./agent/e2e
+
+test-long: test-live ## property tests with CHECKS=5000 cases each, long simulations, and test-live
 	@testdata/deps.sh race
 	@testdata/long.sh $(CHECKS)
 

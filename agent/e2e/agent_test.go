@@ -45,6 +45,7 @@ type settings struct {
 	publish   string // YAML of the map
 	sinks     string // YAML of the list
 	memory    string // empty is 128MiB
+	ports     string // YAML of the list; empty is 8080 alone
 	logLevel  string // empty is info
 	other     bool   // a second experiment, which no request matches
 	flags     []string
@@ -64,14 +65,14 @@ instance: %[1]s
 off_file: /run/shadowtap/%[1]s/off
 capture:
   interfaces: [%[2]s]
-  ports: [8080]
+  ports: %[8]s
   memory: %[3]s
 management: {address: "%[4]s", admin_socket: /run/shadowtap/%[1]s/admin.sock}
 log: {level: %[5]s}
 publish: %[6]s
 sinks: %[7]s
 `, instance, tapped, or(c.memory, "128MiB"), management, or(c.logLevel, "info"),
-		or(c.publish, "{per_fingerprint: 1000000}"), or(c.sinks, "[]"))
+		or(c.publish, "{per_fingerprint: 1000000}"), or(c.sinks, "[]"), or(c.ports, "[8080]"))
 	if c.candidate != "" {
 		// The guard is off: it would pause the replay where this machine is
 		// slow for a moment, and the counts would not be what is expected.
@@ -273,45 +274,61 @@ func (a *agent) requireNothingLeft(t *testing.T) {
 	}
 }
 
-// exchangeLine is a line of --exchanges-to, as far as the tests compare it.
+// exchangeLine is a line of --exchanges-to.
 type exchangeLine struct {
-	Method, URI string
-	Status      int
-	Response    struct {
-		Len      int64 `json:"body_len"`
-		Complete bool
-		Framing  string
+	Client, Server     string
+	Proto, Method, URI string
+	Status             int
+	Interim            []int
+	Request, Response  messageLine
+	GRPC               string `json:"grpc_status"`
+}
+
+// messageLine is what it says of a message.
+type messageLine struct {
+	Len      int64  `json:"body_len"`
+	SHA256   string `json:"body_sha256"`
+	Complete bool
+	Framing  string
+}
+
+// eachExchange calls f for each line of a file of --exchanges-to. Both are lent
+// for the call.
+func eachExchange(t *testing.T, file string, f func(x *exchangeLine, line []byte)) {
+	t.Helper()
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	s := bufio.NewScanner(in)
+	s.Buffer(make([]byte, 64<<10), 1<<20)
+	for s.Scan() {
+		var x exchangeLine
+		if err := json.Unmarshal(s.Bytes(), &x); err != nil {
+			t.Fatalf("%s: %v", s.Text(), err)
+		}
+		f(&x, s.Bytes())
+	}
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // exchangesIn reads a file of --exchanges-to into the form of nginx's log.
 func exchangesIn(t *testing.T, file string) map[string]int {
 	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
 	lines := map[string]int{}
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var x exchangeLine
-		if err := json.Unmarshal(s.Bytes(), &x); err != nil {
-			t.Fatalf("%s: %v", s.Text(), err)
-		}
+	eachExchange(t, file, func(x *exchangeLine, line []byte) {
 		if !x.Response.Complete {
-			t.Errorf("an exchange that is not complete: %s", s.Text())
+			t.Errorf("an exchange that is not complete: %s", line)
 		}
 		size := fmt.Sprint(x.Response.Len)
 		if x.Response.Framing == "chunked" {
 			size = x.Response.Framing
 		}
 		lines[fmt.Sprintf("%s %s %d %s", x.Method, x.URI, x.Status, size)]++
-	}
-	if err := s.Err(); err != nil {
-		t.Fatal(err)
-	}
+	})
 	return lines
 }
 

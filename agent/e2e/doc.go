@@ -4,4 +4,6 @@
 // of its own.
 //
 // The tests carry the build tag e2e and need root: "make test-root" runs them.
+// Where SHADOWTAP_LONG is set ("make test-live") some take minutes for what
+// they otherwise do in seconds.
 package e2e

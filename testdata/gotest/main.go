@@ -1,6 +1,7 @@
 // Command gotest runs "go test -json" and prints what a person wants to know:
-// each failure in full, each skip by name with its reason, a line a package
-// and at the end the totals.
+// each failure in full, each skip by name with its reason, each attribute (what
+// a test says by T.Attr, a figure for instance), a line a package and at the end
+// the totals.
 //
 //	go run ./testdata/gotest [-totals FILE] [go test arguments]
 //	go run ./testdata/gotest -sum FILE
@@ -107,7 +108,7 @@ func (c Counts) exitCode(ci bool, stderr io.Writer) int {
 // event is a line of "go test -json"; see "go doc test2json". Build lines have
 // ImportPath in place of Package.
 type event struct {
-	Action, Package, ImportPath, Test, Output, FailedBuild string
+	Action, Package, ImportPath, Test, Output, FailedBuild, Key, Value string
 
 	Elapsed float64
 }
@@ -145,6 +146,8 @@ func count(in io.Reader, out io.Writer) (Counts, error) {
 			running[n] = true
 		case "output":
 			said[n] = append(said[n], e.Output)
+		case "attr":
+			fmt.Fprintf(out, "    %s %s: %s\n", e.Test, e.Key, e.Value)
 		case "build-output":
 			n.pkg = e.ImportPath
 			said[n] = append(said[n], e.Output)

@@ -36,6 +36,17 @@ func TestCount(t *testing.T) {
 			hides: []string{"quiet", "=== RUN"},
 		},
 		{
+			name: "an attribute of a test that passes",
+			events: `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"attr","Package":"p","Test":"TestA","Key":"survivors","Value":"99 %"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"=== ATTR  TestA survivors 99 %\n"}
+{"Action":"pass","Package":"p","Test":"TestA","Elapsed":0}
+`,
+			want:  Counts{1, 0, 0},
+			says:  []string{"TestA survivors: 99 %"},
+			hides: []string{"=== ATTR"},
+		},
+		{
 			name: "a test that was running when the process died",
 			events: `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"run","Package":"p","Test":"TestA/sub"}
