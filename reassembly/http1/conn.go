@@ -100,6 +100,11 @@ type work struct {
 	respLost   bool // a hole inside the answer at hand
 	respOwner  bool // the answer at hand belongs to answer
 	respOrphan bool
+	// strays are answers that may belong to requests that wait, or that were
+	// given up unanswered. No exchange is counted for one as long as such a
+	// request stands for it. strayAck is what the last answer acknowledged.
+	strays   int
+	strayAck uint64
 
 	proxy    *proxyHeader // in sideProxy
 	overlaps [2]struct{ from, to uint64 }
@@ -313,6 +318,7 @@ func (c *conn) dropFirst(r exchange.Result, why exchange.Reason) {
 		r, why = x.fail, x.failWhy
 	}
 	c.unlinkFirst()
+	c.strays = max(c.strays-1, 0)
 	c.p.count(r, why)
 	c.p.freePending(x)
 }
@@ -1142,16 +1148,21 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 		c.answer, c.respOrphan = c.match()
 		c.respOwner = c.answer != nil
 		if c.answer == nil && (c.serverSync || !c.clientSync) && (status >= 200 || status == 101) {
-			p.start()
 			switch {
 			case c.respOrphan:
+				p.start()
 				p.st.Orphans++
 				p.count(exchange.ResultNoRequest, exchange.ReasonNone)
 			case c.serverSync:
-				p.count(exchange.ResultGap, exchange.ReasonNone)
-			default:
-				p.count(exchange.ResultNoRequest, exchange.ReasonLate)
+				c.stray(exchange.ResultGap, exchange.ReasonNone)
+			case !c.respAckOK || c.respAck > c.strayAck || c.strayAck == 0:
+				c.stray(exchange.ResultNoRequest, exchange.ReasonLate)
 			}
+			// Otherwise the client has sent nothing since the answer before:
+			// this is text of its body.
+		}
+		if c.respAckOK {
+			c.strayAck = max(c.strayAck, c.respAck)
 		}
 	}
 	r := c.answer
@@ -1228,6 +1239,23 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 		return
 	}
 	s.state = sideBody
+}
+
+// stray counts an answer whose request is not known, unless a request that waits
+// stands for the exchange already.
+func (c *conn) stray(res exchange.Result, why exchange.Reason) {
+	for r, n := c.first, c.strays; r != nil; r = r.next {
+		if r.respDone || c.respAckOK && c.respAck <= r.start {
+			continue
+		}
+		if n == 0 {
+			c.strays++
+			return
+		}
+		n--
+	}
+	c.p.start()
+	c.p.count(res, why)
 }
 
 // responseFraming is RFC 9112 section 6.3 for responses.
@@ -1389,6 +1417,9 @@ func (c *conn) dropAnswer() {
 // failAnswer gives up the answer at hand and the place in the stream.
 func (c *conn) failAnswer(res exchange.Result, why exchange.Reason) {
 	c.release(&c.resp)
+	if c.respAckOK {
+		c.strayAck = max(c.strayAck, c.respAck)
+	}
 	r := c.answer
 	if r == nil && c.serverSync {
 		if m, _ := c.match(); m != nil {
