@@ -46,6 +46,7 @@ type settings struct {
 	sinks     string // YAML of the list
 	memory    string // empty is 128MiB
 	ports     string // YAML of the list; empty is 8080 alone
+	rings     int    // 0 is the default
 	logLevel  string // empty is info
 	other     bool   // a second experiment, which no request matches
 	flags     []string
@@ -67,12 +68,13 @@ capture:
   interfaces: [%[2]s]
   ports: %[8]s
   memory: %[3]s
+  rings: %[9]d
 management: {address: "%[4]s", admin_socket: /run/shadowtap/%[1]s/admin.sock}
 log: {level: %[5]s}
 publish: %[6]s
 sinks: %[7]s
 `, instance, tapped, or(c.memory, "128MiB"), management, or(c.logLevel, "info"),
-		or(c.publish, "{per_fingerprint: 1000000}"), or(c.sinks, "[]"), or(c.ports, "[8080]"))
+		or(c.publish, "{per_fingerprint: 1000000}"), or(c.sinks, "[]"), or(c.ports, "[8080]"), c.rings)
 	if c.candidate != "" {
 		// The guard is off: it would pause the replay where this machine is
 		// slow for a moment, and the counts would not be what is expected.

@@ -30,15 +30,20 @@ type mixedLoad struct {
 	counts [protocols]int
 	// workers is how many connections send at a time, of each protocol.
 	workers [protocols]int
-	// after is called after each exchange, from several goroutines. Nil is
-	// nobody.
-	after func()
 }
 
 // all is the number of all exchanges.
 func (l *mixedLoad) all() (n int) {
 	for _, c := range l.counts {
 		n += c
+	}
+	return n
+}
+
+// first is the number of a protocol's first exchange.
+func (l *mixedLoad) first(proto protocol) (n int) {
+	for p := range proto {
+		n += l.counts[p]
 	}
 	return n
 }
@@ -64,7 +69,11 @@ func (l *mixedLoad) start(t *testing.T) *sending {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &sending{load: l, ctx: ctx, cancel: cancel, began: time.Now()}
 	t.Cleanup(func() { cancel(); s.workers.Wait() })
-	work := [protocols]func(w int) error{http1: s.http1, http2: s.http2, grpcCalls: s.grpc}
+	work := [protocols]func(w int) error{
+		http1:     func(w int) error { return s.http1(w, http1, 1) },
+		pipelined: func(w int) error { return s.http1(w, pipelined, 8) },
+		http2:     s.http2, grpcCalls: s.grpc,
+	}
 	for proto, n := range l.workers {
 		if l.counts[proto] == 0 {
 			continue
@@ -105,17 +114,14 @@ func (s *sending) fail(err error) {
 
 func (s *sending) count() {
 	s.done.Add(1)
-	if s.load.after != nil {
-		s.load.after()
-	}
 }
+
+// ended says whether all is sent and answered.
+func (s *sending) ended() bool { return s.done.Load() == int64(s.load.all()) || s.ctx.Err() != nil }
 
 // take gives the plans of the next k exchanges of a protocol, fewer at the end.
 func (s *sending) take(proto protocol, k int, plans []plan) []plan {
-	first := 0
-	for p := range proto {
-		first += s.load.counts[p]
-	}
+	first := s.load.first(proto)
 	end := int(s.next[proto].Add(int64(k)))
 	plans = plans[:0]
 	for i := end - k; i < min(end, s.load.counts[proto]) && s.ctx.Err() == nil; i++ {
@@ -132,17 +138,13 @@ func address(worker int) string {
 	return serverAddr4
 }
 
-// http1 sends over one connection at a time. Every third worker pipelines.
-func (s *sending) http1(worker int) error {
-	k := 1
-	if worker%3 == 2 {
-		k = 8
-	}
+// http1 sends over one connection at a time, at most k requests at a time.
+func (s *sending) http1(worker int, proto protocol, k int) error {
 	c := &http1Client{s: s, address: address(worker)}
 	defer c.close()
 	var plans []plan
 	for {
-		plans = s.take(http1, k, plans)
+		plans = s.take(proto, k, plans)
 		if len(plans) == 0 {
 			return nil
 		}

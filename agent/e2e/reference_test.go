@@ -278,9 +278,8 @@ func (r *reference) confirm(x *exchangeLine) string {
 	return ""
 }
 
-// confirmFile compares the lines of a file of --exchanges-to, where a port is
-// not 0 only those of this port of the server, with what was served. Each line
-// that is not true fails the test. It returns how many were.
+// confirmFile compares the lines of a file of --exchanges-to with what was
+// served. Each line that is not true fails the test. It returns how many were.
 func (r *reference) confirmFile(t *testing.T, file string) (confirmed int) {
 	t.Helper()
 	r.mu.Lock()
@@ -300,6 +299,18 @@ func (r *reference) confirmFile(t *testing.T, file string) (confirmed int) {
 		t.Errorf("%d further false exchanges", wrong-10)
 	}
 	return confirmed
+}
+
+// survivors is how many of the exchanges from first on the agent has a line of.
+func (r *reference) survivors(first, count int) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.served[first : first+count] {
+		if r.served[first+i].confirmed {
+			n++
+		}
+	}
+	return n
 }
 
 // unconfirmed names some of the exchanges that the agent has no line of.

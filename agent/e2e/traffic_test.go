@@ -22,11 +22,12 @@ import (
 // exchange and the direction: no two exchanges have the same digest, and a
 // digest costs no more than one block of SHA-256.
 
-// protocol is what an exchange is spoken in.
+// protocol is what an exchange is spoken in, and how.
 type protocol uint8
 
 const (
-	http1 protocol = iota
+	http1     protocol = iota // one request at a time
+	pipelined                 // HTTP/1 too, up to 8 requests at a time
 	http2
 	grpcCalls
 	protocols
@@ -129,7 +130,7 @@ func planOf(n int, proto protocol) plan {
 	case 18:
 		p.request, p.form = 0, formEarly
 	case 19:
-		if p.request = 0; proto == http1 && n%10 == 3 {
+		if p.request = 0; proto < http2 && n%10 == 3 {
 			p.form = formClose
 		}
 	}
