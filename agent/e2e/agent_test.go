@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -38,6 +39,7 @@ const management = "127.0.0.1:9000"
 // settings are what tests vary of the configuration.
 type settings struct {
 	candidate string // URL; empty captures only
+	port      int    // that is replayed; 0 is 8080
 	routes    string // YAML of the list; empty is all paths
 	exclude   string // YAML
 	sample    string // empty is 100%
@@ -80,14 +82,14 @@ sinks: %[7]s
 		// slow for a moment, and the counts would not be what is expected.
 		text += fmt.Sprintf(`experiments:
   - name: users
-    match: {port: 8080}
+    match: {port: %d}
     routes: %s
     exclude: %s
     sample: {rate: %s}
     candidate: {url: "%s"}
     replay: %s
     guard: {latency: off, errors: off}
-`, or(c.routes, `[{path: "/"}]`), or(c.exclude, "[]"), or(c.sample, "100%"), c.candidate,
+`, cmp.Or(c.port, 8080), or(c.routes, `[{path: "/"}]`), or(c.exclude, "[]"), or(c.sample, "100%"), c.candidate,
 			or(c.replay, "{timeout: 1s, max_in_flight: 512}"))
 	}
 	if c.other {

@@ -57,7 +57,7 @@ func live(t *testing.T, l *mixedLoad) bool {
 	a.stop(t)
 
 	began := time.Now()
-	confirmed := r.confirmFile(t, file)
+	confirmed := r.confirmFile(t, file, nil)
 	t.Attr("exchanges", fmt.Sprintf("%d sent at %.0f/s, %d lines true, compared in %v", l.all(), rate, confirmed, time.Since(began).Round(time.Millisecond)))
 	ledger := status.Ledger
 	if n := ledger["exchanges"]["complete"]; n != uint64(confirmed) {

@@ -179,7 +179,7 @@ func TestLossOfCopies(t *testing.T) {
 				l.start(t).wait(t)
 				hidden = b.count(t)
 			})
-			ledger := a.survived(t, r, false)
+			ledger := a.survived(t, false)
 			after := count(t, a)
 			passed, saw := after.iface-before.iface, after.kernel.sum()-before.kernel.sum()
 			if passed != saw+hidden {
@@ -214,7 +214,7 @@ func TestLossInRings(t *testing.T) {
 	}
 	sent.wait(t)
 	// Where the end of a connection was lost, an exchange of it stays open.
-	ledger := a.survived(t, r, true)
+	ledger := a.survived(t, true)
 	if n := ledger["kernel_packets"]["ring_full"]; n == 0 {
 		t.Error("no ring was full")
 	}
@@ -237,9 +237,8 @@ func lossStage(t *testing.T, l *mixedLoad, c settings) (s *stage, r *reference, 
 
 // survived waits until everything that was seen has come to its end, and
 // returns the ledger. With open some exchanges may be in flight for ever.
-func (a *agent) survived(t *testing.T, r *reference, open bool) telemetry.Ledger {
+func (a *agent) survived(t *testing.T, open bool) telemetry.Ledger {
 	t.Helper()
-	r.requireAll(t)
 	before, since := "", time.Now()
 	var status *admin.Status
 	bed.Poll(t, 60*time.Second, "nothing is counted any more", func() (bool, string) {
@@ -260,7 +259,8 @@ func (a *agent) survived(t *testing.T, r *reference, open bool) telemetry.Ledger
 // has to be.
 func requireSurvivors(t *testing.T, l *mixedLoad, r *reference, file string, ledger telemetry.Ledger, share float64) {
 	t.Helper()
-	confirmed := r.confirmFile(t, file)
+	r.requireAll(t)
+	confirmed := r.confirmFile(t, file, nil)
 	// What was in flight may have been completed by the end of the agent.
 	least, most := ledger["exchanges"]["complete"], ledger["exchanges"]["complete"]+ledger["exchanges"][telemetry.InFlightKey]
 	if n := uint64(confirmed); n < least || n > most {

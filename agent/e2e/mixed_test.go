@@ -30,6 +30,12 @@ type mixedLoad struct {
 	counts [protocols]int
 	// workers is how many connections send at a time, of each protocol.
 	workers [protocols]int
+	// begin is the number of the first exchange.
+	begin int
+	// pause is what a worker waits between exchanges.
+	pause time.Duration
+	// bytewise sends HTTP/1 requests a byte at a time.
+	bytewise bool
 }
 
 // all is the number of all exchanges.
@@ -42,6 +48,7 @@ func (l *mixedLoad) all() (n int) {
 
 // first is the number of a protocol's first exchange.
 func (l *mixedLoad) first(proto protocol) (n int) {
+	n = l.begin
 	for p := range proto {
 		n += l.counts[p]
 	}
@@ -56,10 +63,11 @@ type sending struct {
 	next    [protocols]atomic.Int64
 	workers sync.WaitGroup
 	began   time.Time
+	enough  atomic.Bool
+	done    atomic.Int64
 
 	mu     sync.Mutex
 	failed []string
-	done   atomic.Int64
 }
 
 // start begins to send. The load ends at the latest with the test.
@@ -89,17 +97,33 @@ func (l *mixedLoad) start(t *testing.T) *sending {
 	return s
 }
 
+// stop sends nothing more, waits for what was begun, and fails the test when
+// anything failed. It returns how many exchanges there were.
+func (s *sending) stop(t *testing.T) int {
+	t.Helper()
+	s.enough.Store(true)
+	s.workers.Wait()
+	s.cancel()
+	s.requireNoFailure(t)
+	return int(s.done.Load())
+}
+
 // wait waits for the end and fails the test when anything failed: the reference
 // path is not to be touched.
 func (s *sending) wait(t *testing.T) {
 	t.Helper()
 	s.workers.Wait()
 	s.cancel()
-	if n := len(s.failed); n > 0 {
-		t.Fatalf("%d of %d exchanges failed at the client, as %s", n, s.load.all(), s.failed[0])
-	}
+	s.requireNoFailure(t)
 	if n := s.done.Load(); n != int64(s.load.all()) {
 		t.Fatalf("the client had %d answers of %d", n, s.load.all())
+	}
+}
+
+func (s *sending) requireNoFailure(t *testing.T) {
+	t.Helper()
+	if n := len(s.failed); n > 0 {
+		t.Fatalf("%d exchanges failed at the client, as %s", n, s.failed[0])
 	}
 }
 
@@ -114,6 +138,12 @@ func (s *sending) fail(err error) {
 
 func (s *sending) count() {
 	s.done.Add(1)
+	if s.load.pause > 0 {
+		select {
+		case <-time.After(s.load.pause):
+		case <-s.ctx.Done():
+		}
+	}
 }
 
 // ended says whether all is sent and answered.
@@ -122,8 +152,11 @@ func (s *sending) ended() bool { return s.done.Load() == int64(s.load.all()) || 
 // take gives the plans of the next k exchanges of a protocol, fewer at the end.
 func (s *sending) take(proto protocol, k int, plans []plan) []plan {
 	first := s.load.first(proto)
-	end := int(s.next[proto].Add(int64(k)))
 	plans = plans[:0]
+	if s.enough.Load() {
+		return plans
+	}
+	end := int(s.next[proto].Add(int64(k)))
 	for i := end - k; i < min(end, s.load.counts[proto]) && s.ctx.Err() == nil; i++ {
 		plans = append(plans, planOf(first+i, proto))
 	}
@@ -203,6 +236,9 @@ func (c *http1Client) exchange(plans []plan) error {
 		if c.conn, err = c.s.load.from.DialContext(c.s.ctx, "tcp", c.address); err != nil {
 			return err
 		}
+		if c.s.load.bytewise {
+			c.conn = bytewiseConn{c.conn}
+		}
 		c.used = 0
 		if c.in == nil {
 			c.in = bufio.NewReaderSize(nil, 16<<10)
@@ -229,6 +265,18 @@ func (c *http1Client) exchange(plans []plan) error {
 		c.s.count()
 	}
 	return nil
+}
+
+// bytewiseConn writes each byte alone.
+type bytewiseConn struct{ net.Conn }
+
+func (c bytewiseConn) Write(b []byte) (int, error) {
+	for i := range b {
+		if _, err := c.Conn.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(b), nil
 }
 
 func (c *http1Client) flush() error {

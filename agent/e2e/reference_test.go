@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -279,13 +280,18 @@ func (r *reference) confirm(x *exchangeLine) string {
 }
 
 // confirmFile compares the lines of a file of --exchanges-to with what was
-// served. Each line that is not true fails the test. It returns how many were.
-func (r *reference) confirmFile(t *testing.T, file string) (confirmed int) {
+// served. Each line that is not true fails the test; other gets those of other
+// servers, nil where there are none. It returns how many were true.
+func (r *reference) confirmFile(t *testing.T, file string, other func(*exchangeLine)) (confirmed int) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wrong := 0
 	eachExchange(t, file, func(x *exchangeLine, line []byte) {
+		if other != nil && !strings.HasPrefix(x.URI, "/n/") {
+			other(x)
+			return
+		}
 		why := r.confirm(x)
 		if why == "" {
 			confirmed++
