@@ -141,39 +141,29 @@ func (p plan) messages() (list [][]byte) {
 	return list
 }
 
-// grpc opens one connection and calls over it, 32 at a time.
+// grpc opens one connection after the other and calls over it, 32 at a time.
 func (s *sending) grpc(worker int) error {
 	to := callsAddr4
 	if worker%2 == 1 {
 		to = callsAddr6
 	}
-	conn, err := grpc.NewClient("passthrough:///calls.test",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return s.load.from.DialContext(ctx, "tcp", to)
-		}),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(opaque{}), grpc.MaxCallRecvMsgSize(most), grpc.MaxCallSendMsgSize(most)),
-	)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	var streams sync.WaitGroup
-	defer streams.Wait()
-	for range 32 {
-		streams.Go(func() {
-			var plans []plan
-			for {
-				if plans = s.take(grpcCalls, 1, plans); len(plans) == 0 {
-					return
-				}
-				if err := s.call(conn, plans[0]); err != nil {
-					s.fail(fmt.Errorf("%s: %w", plans[0].target(), err))
-					return
-				}
-				s.count()
-			}
+	for s.more(grpcCalls) {
+		conn, err := grpc.NewClient("passthrough:///calls.test",
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				return s.load.from.DialContext(ctx, "tcp", to)
+			}),
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(opaque{}), grpc.MaxCallRecvMsgSize(most), grpc.MaxCallSendMsgSize(most)),
+		)
+		if err != nil {
+			return err
+		}
+		s.streams(grpcCalls, 32, func() func(plan) error {
+			return func(p plan) error { return s.call(conn, p) }
 		})
+		if err := conn.Close(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

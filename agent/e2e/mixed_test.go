@@ -389,29 +389,47 @@ func (p plan) check(res *http.Response, buf []byte) error {
 // onlyWriter hides what else a writer could do.
 type onlyWriter struct{ io.Writer }
 
-// http2 opens one connection and sends on streams of it, 100 at a time.
+// http2 opens one connection after the other and sends on streams of it, 100 at
+// a time.
 func (s *sending) http2(worker int) error {
-	transport := &http.Transport{
-		Protocols: new(http.Protocols),
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return s.load.from.DialContext(ctx, network, address(worker))
-		},
-		HTTP2:              &http.HTTP2Config{StrictMaxConcurrentRequests: true},
-		DisableCompression: true,
-	}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
-	var streams sync.WaitGroup
-	defer streams.Wait()
-	for range 100 {
-		streams.Go(func() {
-			var plans []plan
+	for s.more(http2) {
+		transport := &http.Transport{
+			Protocols: new(http.Protocols),
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return s.load.from.DialContext(ctx, network, address(worker))
+			},
+			HTTP2:              &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+			DisableCompression: true,
+		}
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		s.streams(http2, 100, func() func(plan) error {
 			buf := make([]byte, 16<<10)
-			for {
-				if plans = s.take(http2, 1, plans); len(plans) == 0 {
+			return func(p plan) error { return s.http2Exchange(transport, p, buf) }
+		})
+		transport.CloseIdleConnections()
+	}
+	return nil
+}
+
+// more says whether there is something left to send.
+func (s *sending) more(proto protocol) bool {
+	return int(s.next[proto].Load()) < s.load.counts[proto] && !s.enough.Load() && s.ctx.Err() == nil
+}
+
+// streams sends as many exchanges as a connection carries, k at a time. exchange
+// gives each sender its own function.
+func (s *sending) streams(proto protocol, k int, exchange func() func(plan) error) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range k {
+		wg.Go(func() {
+			send := exchange()
+			var plans []plan
+			for range perConnection / k {
+				if plans = s.take(proto, 1, plans); len(plans) == 0 {
 					return
 				}
-				if err := s.http2Exchange(transport, plans[0], buf); err != nil {
+				if err := send(plans[0]); err != nil {
 					s.fail(fmt.Errorf("%s %s: %w", plans[0].method, plans[0].target(), err))
 					return
 				}
@@ -419,7 +437,6 @@ func (s *sending) http2(worker int) error {
 			}
 		})
 	}
-	return nil
 }
 
 func (s *sending) http2Exchange(transport *http.Transport, p plan, buf []byte) error {
