@@ -22,9 +22,12 @@ func long() bool { return os.Getenv("SHADOWTAP_LONG") != "" }
 // and the agent's lines agree on every exchange, on every digest, and the
 // kernel's counters, the ledger and the interface on every packet and byte.
 func TestLive(t *testing.T) {
-	l := &mixedLoad{counts: [protocols]int{http1: 14000, pipelined: 6000}, workers: [protocols]int{http1: 12, pipelined: 4}}
+	l := &mixedLoad{
+		counts:  [protocols]int{http1: 9000, pipelined: 4000, http2: 5000, grpcCalls: 2000},
+		workers: [protocols]int{http1: 12, pipelined: 4, http2: 2, grpcCalls: 2},
+	}
 	if long() {
-		l.counts = [protocols]int{http1: 700000, pipelined: 300000}
+		l.counts = [protocols]int{http1: 450000, pipelined: 200000, http2: 250000, grpcCalls: 100000}
 	}
 	// A machine that gives the agent no time makes it lose packets, and say so:
 	// such a run proves only that nothing false is told, and is made again.

@@ -149,8 +149,8 @@ func (b *blindfold) count(t *testing.T) (n uint64) {
 // lossLoad is the traffic of which copies are lost.
 func lossLoad() *mixedLoad {
 	l := &mixedLoad{
-		counts:  [protocols]int{http1: 15000, pipelined: 5000},
-		workers: [protocols]int{http1: 12, pipelined: 4},
+		counts:  [protocols]int{http1: 10000, pipelined: 4000, http2: 4000, grpcCalls: 2000},
+		workers: [protocols]int{http1: 12, pipelined: 4, http2: 2, grpcCalls: 2},
 	}
 	if long() {
 		for i := range l.counts {

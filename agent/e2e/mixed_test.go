@@ -98,14 +98,13 @@ func (l *mixedLoad) start(t *testing.T) *sending {
 }
 
 // stop sends nothing more, waits for what was begun, and fails the test when
-// anything failed. It returns how many exchanges there were.
-func (s *sending) stop(t *testing.T) int {
+// anything failed.
+func (s *sending) stop(t *testing.T) {
 	t.Helper()
 	s.enough.Store(true)
 	s.workers.Wait()
 	s.cancel()
 	s.requireNoFailure(t)
-	return int(s.done.Load())
 }
 
 // wait waits for the end and fails the test when anything failed: the reference
