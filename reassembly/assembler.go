@@ -350,7 +350,7 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 		a.data(c, h, p, s, seq)
 	}
 	if s.Flags&(FIN|RST) != 0 {
-		a.fin(c, h, s, seq)
+		a.fin(c, h, p, s, seq)
 	}
 	if h.head != nil || p.head != nil || h.how != 0 || p.how != 0 || a.hold {
 		a.settle(c, false)
@@ -511,9 +511,15 @@ func (a *Assembler) gap(c *Conn, h *half, seq uint32) {
 }
 
 // fin notes the position at which a direction ends.
-func (a *Assembler) fin(c *Conn, h *half, s *Segment, seq uint32) {
+func (a *Assembler) fin(c *Conn, h, p *half, s *Segment, seq uint32) {
 	end := seq + uint32(len(s.Payload))
 	if h.state == halfDone {
+		// A reset behind the FIN refuses what the other side still sends, and
+		// that side will say nothing any more. The FIN has a number of its own.
+		if d := int32(end - h.next); s.Flags&RST != 0 && h.how == howFIN && (d == 0 || d == 1) {
+			h.how = howRST
+			a.end(c, h, p)
+		}
 		return
 	}
 	how := uint8(howFIN)
