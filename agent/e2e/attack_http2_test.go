@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -57,6 +58,19 @@ func (w *frameWriter) flush(conn net.Conn) error {
 	return err
 }
 
+// end flushes, and waits until the server has read all: what is not read when
+// a connection is closed resets it, and what was not yet sent is lost.
+func (w *frameWriter) end(conn net.Conn) error {
+	if err := w.flush(conn); err != nil {
+		return err
+	}
+	if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, conn)
+	return err
+}
+
 // serveSettings sends the server's SETTINGS, reads and answers nothing.
 func serveSettings(conn net.Conn) {
 	framer := h2.NewFramer(conn, nil)
@@ -83,7 +97,7 @@ func http2Attacks() []attack {
 							}
 						}
 					}
-					return nil
+					return w.end(conn)
 				})
 			},
 			told: func(t *testing.T, b *battle) {
@@ -104,10 +118,7 @@ func http2Attacks() []attack {
 					for range bombs {
 						w.request(bytes.Repeat([]byte{0x80 | 62}, 16000))
 					}
-					if err := w.flush(conn); err != nil {
-						return err
-					}
-					return conn.(interface{ CloseWrite() error }).CloseWrite()
+					return w.end(conn)
 				})
 			},
 			told: func(t *testing.T, b *battle) {
