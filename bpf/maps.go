@@ -25,6 +25,7 @@ const (
 
 	defaultRingBytes  = 16 << 20
 	defaultOwnReplays = 1 << 16
+	defaultSkips      = 1 << 14
 
 	// Payload that the longest record holds: LONGEST in tap.bpf.c.
 	longestPayload = 65576
@@ -44,6 +45,9 @@ type MapsConfig struct {
 	RingBytes int
 	// OwnReplays is how many endpoints OwnReplayAdd takes. Zero means 65536.
 	OwnReplays int
+	// Skips is of how many streams the skips are remembered; of more the one
+	// that was quiet for longest is forgotten. Zero means 16384.
+	Skips int
 	// Seed goes into the hash that picks a flow's ring. Zero means a random
 	// one, so that no peer can choose the ring.
 	Seed uint32
@@ -88,6 +92,7 @@ type Maps struct {
 	settings  *ebpf.Map
 	cpus      *ebpf.Map
 	own       *ebpf.Map
+	skips     *ebpf.Map
 	mark      uint32
 	seed      uint32
 	longest   uint32 // payload of the longest record
@@ -106,7 +111,8 @@ type settingsWords struct {
 	BudgetCost  atomic.Uint64
 	BudgetBurst atomic.Uint64
 	BudgetLease atomic.Uint64
-	_           [5]uint64
+	Skipping    atomic.Uint64
+	_           [4]uint64
 	BudgetSpent atomic.Uint64
 	_           [7]uint64
 }
@@ -130,6 +136,9 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 	if c.OwnReplays == 0 {
 		c.OwnReplays = defaultOwnReplays
 	}
+	if c.Skips == 0 {
+		c.Skips = defaultSkips
+	}
 	switch {
 	case c.Rings < 0 || c.Rings > MaxRings:
 		return nil, fmt.Errorf("bpf.MapsConfig.Rings: %d is not between 1 and %d", c.Rings, MaxRings)
@@ -137,6 +146,8 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		return nil, fmt.Errorf("bpf.MapsConfig.RingBytes: %d is not a power of two between %d and %d", c.RingBytes, MinRingBytes, 1<<30)
 	case c.OwnReplays < 0 || c.OwnReplays > 1<<24:
 		return nil, fmt.Errorf("bpf.MapsConfig.OwnReplays: %d is not between 1 and %d", c.OwnReplays, 1<<24)
+	case c.Skips < 0 || c.Skips > 1<<20:
+		return nil, fmt.Errorf("bpf.MapsConfig.Skips: %d is not between 1 and %d", c.Skips, 1<<20)
 	}
 	if c.Seed == 0 {
 		var b [4]byte
@@ -170,6 +181,7 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 	rings.InnerMap.MaxEntries = uint32(c.RingBytes)
 	spec.Maps[tapMapControls].MaxEntries = uint32(c.Rings)
 	spec.Maps[tapMapOwnReplays].MaxEntries = uint32(c.OwnReplays)
+	spec.Maps[tapMapSkips].MaxEntries = uint32(c.Skips)
 	for _, v := range []struct {
 		name string
 		to   **ebpf.Map
@@ -179,6 +191,7 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		{tapMapSettings, &m.settings},
 		{tapMapCpus, &m.cpus},
 		{tapMapOwnReplays, &m.own},
+		{tapMapSkips, &m.skips},
 	} {
 		if *v.to, err = ebpf.NewMap(spec.Maps[v.name]); err != nil {
 			return nil, explain("make map "+v.name, err)
@@ -243,6 +256,7 @@ func (m *Maps) Load(c TapConfig) (*ebpf.Program, error) {
 			tapMapSettings:   m.settings,
 			tapMapCpus:       m.cpus,
 			tapMapOwnReplays: m.own,
+			tapMapSkips:      m.skips,
 		},
 	})
 	if err != nil {
@@ -375,7 +389,7 @@ func (m *Maps) Control(i int) *Control { return &m.control[i] }
 // afterwards.
 func (m *Maps) Close() error {
 	var errs []error
-	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own) {
+	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own, m.skips) {
 		errs = append(errs, v.Close())
 	}
 	return errors.Join(errs...)
