@@ -31,7 +31,7 @@ func Doctor(interfaces []string) []Finding {
 	release, err := kernelRelease()
 	kernel := kernelFinding(release, err)
 	have, err := effective("/proc/self/status")
-	caps := capabilityFinding(have, err)
+	caps := capabilityFinding(have, needsPerfmon(release), err)
 	all, err := net.Interfaces()
 	return append([]Finding{kernel, caps, tapFinding(tryTap(), caps.OK)}, interfaceFindings(interfaces, all, err)...)
 }
@@ -71,16 +71,28 @@ func releaseNumbers(s string) (major, minor int) {
 const (
 	capNetAdmin = 12
 	capSysAdmin = 21
+	capPerfmon  = 38
 	capBPF      = 39
 )
 
+// needsPerfmon says whether that kernel's verifier takes the program from
+// nobody without PERFMON: see package bpf.
+func needsPerfmon(release string) bool {
+	major, minor := releaseNumbers(release)
+	return major < 6 || major == 6 && minor < 18
+}
+
 // capabilityFinding looks at a set of capabilities: NET_ADMIN to attach, BPF to
-// load. SYS_ADMIN stands in for the latter (include/linux/capability.h,
-// bpf_capable).
-func capabilityFinding(have uint64, err error) Finding {
+// load, with older kernels PERFMON too. SYS_ADMIN stands in for the last two
+// (include/linux/capability.h, bpf_capable and perfmon_capable).
+func capabilityFinding(have uint64, perfmon bool, err error) Finding {
+	load := "BPF (to load the tap)"
+	if perfmon {
+		load = "BPF and, before Linux 6.18, PERFMON (to load the tap)"
+	}
 	f := Finding{Name: "capabilities"}
 	if err != nil {
-		f.Found, f.Do = err.Error(), "the agent needs NET_ADMIN and BPF: run it as root"
+		f.Found, f.Do = err.Error(), "the agent needs NET_ADMIN and "+load+": run it as root"
 		return f
 	}
 	has := func(bit int) bool { return have&(1<<bit) != 0 }
@@ -94,12 +106,15 @@ func capabilityFinding(have uint64, err error) Finding {
 	}
 	sort("NET_ADMIN", has(capNetAdmin))
 	sort("BPF", has(capBPF) || has(capSysAdmin))
+	if perfmon {
+		sort("PERFMON", has(capPerfmon) || has(capSysAdmin))
+	}
 	if f.OK = lacks == nil; f.OK {
 		f.Found = strings.Join(got, ", ")
 		return f
 	}
 	f.Found = "without " + strings.Join(lacks, ", ")
-	f.Do = "run as root, or with NET_ADMIN (to attach) and BPF (to load the tap)"
+	f.Do = "run as root, or with NET_ADMIN (to attach) and " + load
 	return f
 }
 

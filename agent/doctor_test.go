@@ -26,27 +26,39 @@ func TestKernelFinding(t *testing.T) {
 }
 
 func TestCapabilityFinding(t *testing.T) {
-	const netAdmin, sysAdmin, bpfCap = 1 << 12, 1 << 21, 1 << 39
+	const netAdmin, sysAdmin, perfmon, bpfCap = 1 << 12, 1 << 21, 1 << 38, 1 << 39
 	for _, tc := range []struct {
 		have  uint64
+		old   bool
 		ok    bool
 		found string
 	}{
-		{netAdmin | bpfCap, true, "NET_ADMIN, BPF"},
-		{netAdmin | sysAdmin, true, "NET_ADMIN, BPF"},
-		{^uint64(0), true, "NET_ADMIN, BPF"},
-		{netAdmin, false, "without BPF"},
-		{bpfCap, false, "without NET_ADMIN"},
-		{sysAdmin, false, "without NET_ADMIN"},
-		{0, false, "without NET_ADMIN, BPF"},
+		{netAdmin | bpfCap | perfmon, true, true, "NET_ADMIN, BPF, PERFMON"},
+		{netAdmin | sysAdmin, true, true, "NET_ADMIN, BPF, PERFMON"},
+		{netAdmin | bpfCap, true, false, "without PERFMON"},
+		{netAdmin | bpfCap, false, true, "NET_ADMIN, BPF"},
+		{netAdmin | sysAdmin, false, true, "NET_ADMIN, BPF"},
+		{^uint64(0), false, true, "NET_ADMIN, BPF"},
+		{netAdmin, false, false, "without BPF"},
+		{bpfCap, false, false, "without NET_ADMIN"},
+		{sysAdmin, false, false, "without NET_ADMIN"},
+		{0, false, false, "without NET_ADMIN, BPF"},
 	} {
-		f := capabilityFinding(tc.have, nil)
+		f := capabilityFinding(tc.have, tc.old, nil)
 		if f.OK != tc.ok || f.Found != tc.found || (f.Do == "") != tc.ok {
 			t.Errorf("%#x: %+v", tc.have, f)
 		}
 	}
-	if f := capabilityFinding(^uint64(0), errors.New("read: no")); f.OK || f.Found != "read: no" || f.Do == "" {
+	if f := capabilityFinding(^uint64(0), false, errors.New("read: no")); f.OK || f.Found != "read: no" || f.Do == "" {
 		t.Errorf("an error: %+v", f)
+	}
+}
+
+func TestNeedsPerfmon(t *testing.T) {
+	for release, want := range map[string]bool{"6.6.0": true, "6.17.9": true, "6.18.44": false, "7.0": false, "5.18": true} {
+		if needsPerfmon(release) != want {
+			t.Errorf("%s: %v", release, !want)
+		}
 	}
 }
 

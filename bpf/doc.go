@@ -50,8 +50,8 @@
 // there on egress), does not open tunnels, and does not reorder.
 //
 // Kernel: 5.10 or newer (ring buffer 5.8, [link.AttachTCX] 6.6). Capabilities:
-// BPF and NET_ADMIN; before 6.6 also PERFMON (older verifiers refuse a comparison with the
-// packet's end without it), before 5.11 also SYS_RESOURCE. Without PERFMON the kernel puts
+// BPF and NET_ADMIN; before 6.18 also PERFMON (tried: without it 5.10 refuses the
+// program, 6.1 and 6.12 give up on it), before 5.11 also SYS_RESOURCE. Without PERFMON the kernel puts
 // barriers against Spectre into the program and the verifier walks five times as far.
 //
 // [link.AttachTCX]: https://pkg.go.dev/github.com/cilium/ebpf/link#AttachTCX

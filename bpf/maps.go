@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -398,8 +399,9 @@ func (m *Maps) Close() error {
 // explain adds to an error of the kernel what would have to be there.
 func explain(what string, err error) error {
 	switch {
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%s: %w (needs CAP_BPF and CAP_NET_ADMIN; before kernel 6.6 also CAP_PERFMON, before 5.11 also CAP_SYS_RESOURCE)", what, err)
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.EFAULT):
+		// The last two are older verifiers that give up without CAP_PERFMON.
+		return fmt.Errorf("%s: %w (needs CAP_BPF and CAP_NET_ADMIN; before kernel 6.18 also CAP_PERFMON, before 5.11 also CAP_SYS_RESOURCE)", what, err)
 	case errors.Is(features.HaveMapType(ebpf.RingBuf), ebpf.ErrNotSupported):
 		return fmt.Errorf("%s: %w (the kernel has no ring buffer maps; they came with 5.8, and 5.10 is the oldest that is served)", what, err)
 	}

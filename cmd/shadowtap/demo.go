@@ -19,7 +19,7 @@ func demoCommand() *cli.Command {
 		Name:      "demo",
 		Usage:     "everything on this machine: two servers, traffic, the tap on loopback, a broker",
 		UsageText: "shadowtap demo [--duration 10s] [--brokers HOST:PORT,...]",
-		Description: "Needs root, or the capabilities BPF and NET_ADMIN; Linux 6.6 or newer. Exit code 0\n" +
+		Description: "Needs root, or the capabilities BPF and NET_ADMIN (before Linux 6.18 also PERFMON); Linux 6.6 or newer. Exit code 0\n" +
 			"when divergences arrived and the ledger balances, 1 when not, 2 when it can't run.",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "duration", Value: 10 * time.Second, Usage: "how long traffic is made: a `TIME` from 1s to 1h (default: 10s)"},

@@ -18,7 +18,7 @@ func runCommand() *cli.Command {
 		UsageText: "shadowtap run --config FILE\n" +
 			"shadowtap run --interface lo --port 3000 --candidate http://localhost:3001 --path '/api/{value}' --sample 100%\n" +
 			"shadowtap run --interface eth0 --port 8080 --exchanges-to FILE",
-		Description: "Needs root, or the capabilities BPF and NET_ADMIN; Linux 6.6 or newer. Without\n" +
+		Description: "Needs root, or the capabilities BPF and NET_ADMIN (before Linux 6.18 also PERFMON); Linux 6.6 or newer. Without\n" +
 			"--candidate it only captures. Flags are laid over the configuration file.\n" +
 			"SIGINT or SIGTERM stops in order, a second one at once.",
 		Flags: []cli.Flag{
