@@ -445,7 +445,7 @@ func (a *Assembler) data(c *Conn, h, p *half, s *Segment, seq uint32) {
 			// 3.8.4) in the place of a byte that was lost.
 			a.doubt(c, h, seq, seq+1)
 		}
-		if h.skips && h.head == nil && d > 0 && a.passed(c, h, seq) {
+		if h.skip != nil && h.head == nil && d > 0 && a.passed(c, h, seq) {
 			a.gap(c, h, seq, true)
 		}
 		if h.head == nil && seq == h.next && (h.rest || h.mayPass(p, s.Ack, s.Flags&ACK != 0)) {
@@ -550,8 +550,8 @@ func (a *Assembler) fin(c *Conn, h, p *half, s *Segment, seq uint32) {
 		how = howRST
 		if h.state == halfOpen {
 			ahead := int32(resetWindow)
-			if h.skips {
-				ahead += max(int32(h.skipTo-h.next), 0)
+			if h.skip != nil {
+				ahead += max(int32(h.skip.to-h.next), 0)
 			}
 			if d := int32(end - h.next); d < 0 || d > ahead {
 				return

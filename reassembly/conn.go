@@ -99,14 +99,10 @@ type half struct {
 	state   halfState
 	how     uint8
 	tapped  bool
-	synced  bool // isn is from a SYN or its acknowledgement
-	ours    bool // the hole is one that the capture made
-	// [skipFrom, skipTo) is what the handler does not want, when skips.
-	// [askedFrom, askedTo) is the last hole in it that was not skipped.
-	skipFrom, skipTo   uint32
-	askedFrom, askedTo uint32
-	skips              bool
-	rest               bool // the handler wants nothing more
+	synced  bool  // isn is from a SYN or its acknowledgement
+	ours    bool  // the hole is one that the capture made
+	rest    bool  // the handler wants nothing more
+	skip    *skip // nil before the first Skip
 }
 
 // offset is the stream offset of a sequence number.

@@ -24,6 +24,10 @@ type Skipper interface {
 	Skipped(s *Stream) (first, at uint32, ok bool)
 }
 
+// skip is what the handler does not want of a direction: [from, to).
+// [askedFrom, askedTo) is the last hole in it that was not skipped.
+type skip struct{ from, to, askedFrom, askedTo uint32 }
+
 // maxSkip bounds one Skip, in bytes, so that a sequence number stays comparable
 // with all others at hand.
 const maxSkip = 1 << 29
@@ -38,10 +42,12 @@ func (a *Assembler) Skip(c *Conn, d Dir, n uint64) uint64 {
 		return 0
 	}
 	n = min(n, maxSkip)
-	h.skips, h.skipFrom, h.skipTo = true, h.next, h.next+uint32(n)
-	h.askedFrom, h.askedTo = 0, 0
+	if h.skip == nil {
+		h.skip = new(skip) // kept as long as the connection
+	}
+	*h.skip = skip{from: h.next, to: h.next + uint32(n)}
 	s := c.stream(h)
-	a.skipper.Skip(&s, h.skipFrom, h.skipTo)
+	a.skipper.Skip(&s, h.skip.from, h.skip.to)
 	return n
 }
 
@@ -81,13 +87,14 @@ func (c *Conn) stream(h *half) Stream {
 // inSkip says whether the hole of h up to seq lies in what the handler does not
 // want.
 func (h *half) inSkip(seq uint32) bool {
-	return h.rest || h.skips && int32(h.next-h.skipFrom) >= 0 && int32(seq-h.skipTo) <= 0
+	return h.rest || h.skip != nil && int32(h.next-h.skip.from) >= 0 && int32(seq-h.skip.to) <= 0
 }
 
 // passed says whether all bytes of the hole of h up to seq were skipped. It asks
 // once for each hole: what is skipped later leaves another.
 func (a *Assembler) passed(c *Conn, h *half, seq uint32) bool {
-	if !h.skips || !h.inSkip(seq) || h.askedFrom == h.next && h.askedTo == seq {
+	k := h.skip
+	if k == nil || !h.inSkip(seq) || k.askedFrom == h.next && k.askedTo == seq {
 		return false
 	}
 	s := c.stream(h)
@@ -95,7 +102,7 @@ func (a *Assembler) passed(c *Conn, h *half, seq uint32) bool {
 	if ok && int32(first-h.next) <= 0 && int32(at-seq) >= 0 {
 		return true
 	}
-	h.askedFrom, h.askedTo = h.next, seq
+	k.askedFrom, k.askedTo = h.next, seq
 	return false
 }
 
@@ -103,7 +110,7 @@ func (a *Assembler) passed(c *Conn, h *half, seq uint32) bool {
 // bytes.
 func (a *Assembler) stepOver(c *Conn, i int) bool {
 	h := &c.half[i]
-	if !h.skips || h.state != halfOpen {
+	if h.skip == nil || h.state != halfOpen {
 		return false
 	}
 	to := h.next

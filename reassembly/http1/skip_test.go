@@ -17,7 +17,6 @@ import (
 // skipTap does what the program does with a skip (not_wanted in bpf/tap.bpf.c), at
 // the time of the hook; the parser reads later.
 type skipTap struct {
-	a       *reassembly.Assembler
 	r       *rand.Rand
 	streams map[reassembly.Stream]*skipState
 	skipped int
