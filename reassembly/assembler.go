@@ -199,7 +199,7 @@ const (
 	resetWindow = 1 << 24
 	// connCost is what a connection takes from the budget, in bytes: Conn,
 	// the map's entry, its place in the order and an idle handler.
-	connCost = 592
+	connCost = 576
 	// maxFree bounds the connections that are kept for reuse, and is at how
 	// few remembered ones the map of more is made anew, because maps do not
 	// shrink.
