@@ -288,21 +288,26 @@ func (a *Assembler) Segment(s *Segment) {
 	if s.Time > a.now {
 		a.now = s.Time
 	}
-	k, from := keyOf(s)
 	c := a.last
-	if c == nil || c.key != k || c.state == connFree {
+	from := -1
+	if c != nil && s.Network == 0 && a.splits == 0 {
+		from = c.sender(s)
+	}
+	if from < 0 {
+		var k key
+		k, from = keyOf(s)
 		c = a.conns[k]
-	}
-	if s.Network != 0 || a.splits > 0 {
-		c, k = a.inNetwork(c, k, s, from)
-	}
-	if c == nil {
-		if n == 0 && s.Flags&SYN == 0 && !(a.hold && s.Flags&FIN != 0) {
-			return // nothing to follow
+		if s.Network != 0 || a.splits > 0 {
+			c, k = a.inNetwork(c, k, s, from)
 		}
-		c = a.open(k)
+		if c == nil {
+			if n == 0 && s.Flags&SYN == 0 && !(a.hold && s.Flags&FIN != 0) {
+				return // nothing to follow
+			}
+			c = a.open(k)
+		}
+		a.last = c
 	}
-	a.last = c
 	if s.Flags&SYN != 0 {
 		c = a.syn(c, s, from)
 	}
@@ -573,7 +578,7 @@ func (a *Assembler) fin(c *Conn, h, p *half, s *Segment, seq uint32) {
 // decided; with force all of them. A hole is decided only when nothing else can
 // go on, so that both directions have come as far as they were seen.
 func (a *Assembler) settle(c *Conn, force bool) {
-	for {
+	for force || !c.half[0].still() || !c.half[1].still() {
 		if a.advance(c, 0, force) || c.state != connClosed && a.advance(c, 1, force) {
 			continue
 		}

@@ -26,6 +26,21 @@ func keyOf(s *Segment) (key, int) {
 	return key{[2][16]byte{s.Dst, s.Src}, [2]uint16{s.DstPort, s.SrcPort}, s.Domain, 0}, 1
 }
 
+// sender says which endpoint of c sent s, -1 when s is not of c. It agrees with
+// keyOf where no key has a network, and spares making the key.
+func (c *Conn) sender(s *Segment) int {
+	k := &c.key
+	switch {
+	case k.domain != s.Domain:
+		return -1
+	case k.port[0] == s.SrcPort && k.port[1] == s.DstPort && k.addr[0] == s.Src && k.addr[1] == s.Dst:
+		return 0
+	case k.port[1] == s.SrcPort && k.port[0] == s.DstPort && k.addr[1] == s.Src && k.addr[0] == s.Dst:
+		return 1
+	}
+	return -1
+}
+
 type connState uint8
 
 const (
@@ -107,6 +122,18 @@ type half struct {
 
 // offset is the stream offset of a sequence number.
 func (h *half) offset(seq uint32) uint64 { return h.off + uint64(int64(int32(seq-h.next))) }
+
+// still says that nothing of the direction can go on: without force, advance,
+// stepOver and decide would find nothing to do in it.
+func (h *half) still() bool {
+	switch h.state {
+	case halfUnset, halfDone:
+		return true
+	case halfOpen:
+		return h.how == 0 && int32(h.acked-h.next) <= 0 && (h.head == nil || h.skip == nil && int32(h.head.seq-h.next) > 0)
+	}
+	return false
+}
 
 // owner says whether the direction is taken from where s comes from.
 func (h *half) owner(s *Segment) bool { return h.tap == s.Tap && h.network == s.Network }
