@@ -667,7 +667,9 @@ func (c *conn) requestHead(b []byte, off uint64) (n int, whole bool) {
 		}
 		head = s.buf
 	}
-	end := headEnd(head, had)
+	var f framingFields
+	c.p.fields = c.p.fields[:0]
+	first, end := readHead(head, had, &f, &c.p.fields)
 	if end < 0 || end > MaxHead {
 		if len(head) > MaxHead {
 			c.failRequest(exchange.ResultTooLarge, exchange.ReasonHead)
@@ -685,15 +687,16 @@ func (c *conn) requestHead(b []byte, off uint64) (n int, whole bool) {
 		return len(b), false
 	}
 	n = end - had
-	c.parseRequest(head[:end], off+uint64(n))
+	c.parseRequest(first, head[:end], &f, off+uint64(n))
 	c.release(s)
 	return n, true
 }
 
-func (c *conn) parseRequest(head []byte, end uint64) {
+// parseRequest takes a whole head, whose end is the position given; its
+// first line and what its fields say were read, and the fields are in p.fields.
+func (c *conn) parseRequest(first, head []byte, f *framingFields, end uint64) {
 	p, r := c.p, c.cur
-	l, rest := line(head)
-	method, target, minor, ok := requestLine(l)
+	method, target, minor, ok := requestLine(first)
 	if !ok {
 		if string(head) == preface {
 			c.dropCur()
@@ -711,9 +714,7 @@ func (c *conn) parseRequest(head []byte, end uint64) {
 		c.failRequest(exchange.ResultUnparsable, exchange.ReasonSyntax)
 		return
 	}
-	var f framingFields
-	p.fields = p.fields[:0]
-	if !scanFields(rest, &f, &p.fields) {
+	if f.fields > maxFields {
 		c.failRequest(exchange.ResultTooLarge, exchange.ReasonHead)
 		return
 	}
@@ -729,8 +730,8 @@ func (c *conn) parseRequest(head []byte, end uint64) {
 	case string(method) == "CONNECT":
 		r.method = methodConnect
 	}
-	r.doubt = requestDoubt(method, target, minor, &f)
-	kind, length, ok := requestFraming(&f)
+	r.doubt = requestDoubt(method, target, minor, f)
+	kind, length, ok := requestFraming(f)
 	c.decide(method, target)
 	if ok && r.decision.Want > exchange.WantFrame {
 		c.keepRequest(method, target, head, kind, f.host)
@@ -852,8 +853,7 @@ func (c *conn) keepRequest(method, target, head []byte, kind exchange.Framing, h
 		return
 	}
 	q.Head = bytes.Clone(head)
-	_, rest := line(head)
-	q.Header = header(rest)
+	q.Header = header(fieldLines(head))
 	r.reqKeep.keepWire = true
 	r.reqKeep.keep = kind == exchange.FramingChunked
 	r.reqKeep.take = r.taker(p.cfg.Budget)
@@ -1170,7 +1170,8 @@ func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
 		}
 		head = s.buf
 	}
-	end := headEnd(head, had)
+	var f framingFields
+	first, end := readHead(head, had, &f, nil)
 	if end < 0 || end > MaxHead {
 		may, _ := maybeResponse(head)
 		switch {
@@ -1184,17 +1185,17 @@ func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
 		return len(b)
 	}
 	n := end - had
-	c.parseResponse(head[:end], off+uint64(n), at)
+	c.parseResponse(first, head[:end], &f, off+uint64(n), at)
 	c.release(s)
 	return n
 }
 
-func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
+// parseResponse takes a whole head, whose end is the position given; its first
+// line and what its fields say were read.
+func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, at *reassembly.At) {
 	p, s := c.p, &c.resp
-	l, rest := line(head)
-	status, reason, minor, ok := statusLine(l)
-	var f framingFields
-	if !ok || !scanFields(rest, &f, nil) {
+	status, reason, minor, ok := statusLine(first)
+	if !ok || f.fields > maxFields {
 		c.failAnswer(exchange.ResultUnparsable, exchange.ReasonSyntax)
 		return
 	}
@@ -1259,7 +1260,7 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 		c.release(&c.req)
 	}
 	if status == 101 || method == methodConnect && status/100 == 2 {
-		c.tunnel(r, status, head, reason, minor, &f)
+		c.tunnel(r, status, head, reason, minor, f)
 		return
 	}
 	if method == methodConnect && c.req.state == sideWait {
@@ -1269,7 +1270,7 @@ func (c *conn) parseResponse(head []byte, end uint64, at *reassembly.At) {
 		}
 		p.st.Unparsable += c.unhold()
 	}
-	kind, length, ok := responseFraming(method, status, minor, &f)
+	kind, length, ok := responseFraming(method, status, minor, f)
 	if !ok {
 		c.failAnswer(exchange.ResultUnparsable, exchange.ReasonFraming)
 		return
@@ -1343,8 +1344,7 @@ func (c *conn) keepResponse(r *pending, status int, reason []byte, minor byte, h
 	if r.decision.Want < exchange.WantWhole {
 		return
 	}
-	_, rest := line(head)
-	q.Header = header(rest)
+	q.Header = header(fieldLines(head))
 	r.take(c.p.cfg.Budget, int64(len(head)))
 	r.respKeep.keep = true
 	r.respKeep.take = r.taker(c.p.cfg.Budget)

@@ -13,21 +13,36 @@ const MaxHead = 64 << 10
 // maxFields bounds the lines of a head.
 const maxFields = 1024
 
-// headEnd gives the length of the head at the beginning of b, the empty line
-// included, or -1 when it is not whole. from is where an earlier look ended.
-func headEnd(b []byte, from int) int {
-	i := max(from-3, 0)
+// readHead reads the head at the beginning of b. It gives the first line without
+// its end, and the length of the head, the empty line included; -1 when the head
+// is not whole. The first had bytes of b were not whole: of a head in pieces only
+// the end is looked for, in what is new, until it is there.
+func readHead(b []byte, had int, f *framingFields, into *[]exchange.HeadField) (first []byte, end int) {
+	if had > 0 && !endsHead(b, had) {
+		return nil, -1
+	}
+	first, n := cutLine(b)
+	if n < 0 {
+		return nil, -1
+	}
+	k := scanFields(b[n:], f, into)
+	if k < 0 {
+		return nil, -1
+	}
+	return first, n + k
+}
+
+// endsHead says whether a head ends behind the first had bytes of b.
+func endsHead(b []byte, had int) bool {
+	i := max(had-3, 0)
 	for {
 		n := bytes.IndexByte(b[i:], '\n')
 		if n < 0 {
-			return -1
+			return false
 		}
 		i += n + 1
-		switch {
-		case i < len(b) && b[i] == '\n':
-			return i + 1
-		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
-			return i + 2
+		if i < len(b) && b[i] == '\n' || i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n' {
+			return true
 		}
 	}
 }
@@ -51,20 +66,21 @@ type framingFields struct {
 	keep     bool
 	upgrades bool // Connection: upgrade
 	doubt    exchange.Doubt
-	fields   int
+	fields   int // lines; more than maxFields are not read
 }
 
-// line cuts the next line off b, without its end.
-func line(b []byte) (l, rest []byte) {
+// cutLine gives the line at the beginning of b without its end, which is LF or
+// CR LF (RFC 9112 section 2.2), and its length with it; -1 when b has no end.
+func cutLine(b []byte) (l []byte, n int) {
 	i := bytes.IndexByte(b, '\n')
 	if i < 0 {
-		return b, nil
+		return nil, -1
 	}
-	l, rest = b[:i], b[i+1:]
-	if n := len(l); n > 0 && l[n-1] == '\r' {
-		l = l[:n-1]
+	n = i + 1
+	if i > 0 && b[i-1] == '\r' {
+		i--
 	}
-	return l, rest
+	return b[:i], n
 }
 
 func trim(b []byte) []byte {
@@ -77,25 +93,25 @@ func trim(b []byte) []byte {
 	return b
 }
 
-// scanFields reads the field lines of a head. into, when not nil, gets each
-// field; its slices point into b (a folded value is a copy).
-func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) bool {
-	for len(b) > 0 {
-		var l []byte
-		l, b = line(b)
+// scanFields reads field lines and says how long they are with the empty line
+// behind them; -1 when they are not whole. Behind the first maxFields they are
+// only counted. into, when not nil, gets each field; its slices point into b (a
+// folded value is a copy).
+func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
+	for i := 0; ; {
+		l, n := cutLine(b[i:])
+		if n < 0 {
+			return -1
+		}
+		i += n
 		if len(l) == 0 {
-			return true
+			return i
 		}
 		if f.fields++; f.fields > maxFields {
-			return false
-		}
-		colon := bytes.IndexByte(l, ':')
-		if l[0] == ' ' || l[0] == '\t' {
-			// A fold without a field before it.
-			f.doubt = exchange.DoubtSyntax
 			continue
 		}
-		if colon <= 0 {
+		colon := bytes.IndexByte(l, ':')
+		if colon <= 0 || l[0] == ' ' || l[0] == '\t' { // or a fold without a field before it
 			f.doubt = exchange.DoubtSyntax
 			continue
 		}
@@ -105,11 +121,14 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) bool {
 			name = trim(name)
 		}
 		// obs-fold (RFC 9112 section 5.2): read as one line, never replayed.
-		if len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		if i < len(b) && (b[i] == ' ' || b[i] == '\t') {
 			f.doubt = exchange.DoubtSyntax
 			value = bytes.Clone(value)
-			for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
-				l, b = line(b)
+			for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
+				if l, n = cutLine(b[i:]); n < 0 {
+					return -1
+				}
+				i += n
 				value = append(append(value, ' '), trim(l)...)
 			}
 			value = trim(value)
@@ -119,7 +138,6 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) bool {
 		}
 		f.note(name, value)
 	}
-	return true
 }
 
 func (f *framingFields) note(name, value []byte) {
@@ -326,12 +344,11 @@ func wholeRequestLine(b []byte) bool {
 	if sp := bytes.IndexByte(b[:min(len(b), maxMethod)], ' '); sp < 0 || !known[string(b[:sp])] {
 		return false
 	}
-	i := bytes.IndexByte(b[:min(len(b), MaxHead)], '\n')
-	if i < 0 {
+	l, n := cutLine(b[:min(len(b), MaxHead)])
+	if n < 0 {
 		_, sure := maybeRequest(b)
 		return sure
 	}
-	l, _ := line(b[:i+1])
 	_, _, _, ok := requestLine(l)
 	return ok
 }
@@ -346,6 +363,9 @@ func maybeResponse(b []byte) (may, sure bool) {
 	ok := string(b[:len(p)]) == p && (b[7] == '0' || b[7] == '1') && b[8] == ' '
 	return ok, ok
 }
+
+// fieldLines is a whole head without its first line.
+func fieldLines(head []byte) []byte { return head[bytes.IndexByte(head, '\n')+1:] }
 
 // header makes the list of fields from a head's field lines, as strings of one
 // copy.

@@ -136,7 +136,8 @@ func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error
 		p.buf = append(p.buf, b[:min(len(b), p.cfg.MaxHead+1-had)]...)
 		head = p.buf
 	}
-	end := headEnd(head, had)
+	var f framingFields
+	first, end := readHead(head, had, &f, nil)
 	if end < 0 || end > p.cfg.MaxHead {
 		if may, _ := maybeResponse(head); !may {
 			return len(b), false, fmt.Errorf("status line: %w", ErrResponse)
@@ -150,10 +151,8 @@ func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error
 		return len(b), false, nil
 	}
 	n = end - had
-	l, rest := line(head[:end])
-	status, reason, minor, ok := statusLine(l)
-	var f framingFields
-	if !ok || !scanFields(rest, &f, nil) {
+	status, reason, minor, ok := statusLine(first)
+	if !ok || f.fields > maxFields {
 		return n, false, fmt.Errorf("head: %w", ErrResponse)
 	}
 	if status < 200 && status != 101 {
@@ -178,7 +177,7 @@ func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error
 	}
 	p.resp = &exchange.Response{
 		Status: status, Reason: string(reason), Proto: proto, Interim: p.interim,
-		Header: header(rest), Framing: kind, FirstByte: p.first,
+		Header: header(fieldLines(head[:end])), Framing: kind, FirstByte: p.first,
 	}
 	p.keep = &content{hash: newHash(), max: p.cfg.MaxBody, keep: true}
 	p.body.begin(kind, length, p.keep)
