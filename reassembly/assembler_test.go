@@ -246,6 +246,46 @@ func TestAssembler(t *testing.T) {
 	}
 }
 
+// Connections that differ in one part of their endpoints alone are told apart,
+// and each way of each is told from the other, however their segments mix.
+func TestConnectionsAreToldApart(t *testing.T) {
+	ends := []reassembly.Segment{
+		{Src: [16]byte{15: 1}, Dst: [16]byte{15: 2}, SrcPort: 1024, DstPort: 80},
+		{Src: [16]byte{15: 1}, Dst: [16]byte{15: 2}, SrcPort: 1024, DstPort: 80, Domain: 1},
+		{Src: [16]byte{15: 1}, Dst: [16]byte{15: 2}, SrcPort: 1025, DstPort: 80},
+		{Src: [16]byte{15: 1}, Dst: [16]byte{15: 2}, SrcPort: 1024, DstPort: 81},
+		{Src: [16]byte{0: 1, 15: 1}, Dst: [16]byte{15: 2}, SrcPort: 1024, DstPort: 80},
+		{Src: [16]byte{15: 1}, Dst: [16]byte{0: 1, 15: 2}, SrcPort: 1024, DstPort: 80},
+		{Src: [16]byte{15: 2}, Dst: [16]byte{15: 1}, SrcPort: 1024, DstPort: 80}, // the other host asks
+		{Src: [16]byte{15: 1}, Dst: [16]byte{15: 1}, SrcPort: 1024, DstPort: 80}, // a host asks itself
+	}
+	for i := range ends {
+		for k := range ends {
+			if i == k {
+				continue
+			}
+			b := newBed(t, nil)
+			for n := range uint32(3) {
+				for _, e := range []int{i, k} {
+					s := ends[e]
+					s.Seq, s.Ack, s.Flags, s.Side = 100+2*n, 200+2*n, reassembly.ACK, reassembly.ToServer
+					s.Payload = fmt.Appendf(nil, "%d%d", e, n)
+					b.Segment(&s)
+					s.Src, s.Dst, s.SrcPort, s.DstPort = s.Dst, s.Src, s.DstPort, s.SrcPort
+					s.Seq, s.Ack, s.Side = s.Ack, s.Seq+2, reassembly.ToClient
+					s.Payload = fmt.Appendf(nil, "%d%c", e, 'x'+n)
+					b.Segment(&s)
+				}
+			}
+			for x, e := range []int{i, k} {
+				b.check(x,
+					fmt.Sprintf(`c 0 "%d0"`, e), fmt.Sprintf(`s 0 "%dx"`, e), fmt.Sprintf(`c 2 "%d1"`, e),
+					fmt.Sprintf(`s 2 "%dy"`, e), fmt.Sprintf(`c 4 "%d2"`, e), fmt.Sprintf(`s 4 "%dz"`, e))
+			}
+		}
+	}
+}
+
 func TestSequenceWrap(t *testing.T) {
 	b := newBed(t, nil)
 	b.send("c 4294967290/0 S", "s 4294967294/4294967291 SA",

@@ -228,12 +228,13 @@ func (c *Conn) dir(h *half) (Dir, bool) {
 	return Server, true
 }
 
-// Flow gives the endpoints; the domain's name is the caller's to add.
-func (c *Conn) Flow() (f exchange.Flow, domain uint16) {
+// Flow sets the endpoints of f and gives the domain, whose name is the caller's
+// to add.
+func (c *Conn) Flow(f *exchange.Flow) (domain uint16) {
 	i := max(c.client, 0)
 	f.Client = netip.AddrPortFrom(netip.AddrFrom16(c.key.addr[i]).Unmap(), c.key.port[i])
 	f.Server = netip.AddrPortFrom(netip.AddrFrom16(c.key.addr[1-i]).Unmap(), c.key.port[1-i])
-	return f, c.key.domain
+	return c.key.domain
 }
 
 // ISN is the client's initial sequence number, or the first position seen.

@@ -814,16 +814,14 @@ func requestFraming(f *framingFields) (kind exchange.Framing, n uint64, ok bool)
 // decide asks the keeper.
 func (c *conn) decide(method, target []byte) {
 	p, r := c.p, c.cur
-	var domain uint16
-	p.flow, domain = c.tcp.Flow()
+	domain := c.tcp.Flow(&p.flow)
 	if p.cfg.Domain != nil {
 		p.flow.Domain = p.cfg.Domain(domain)
 	}
-	p.head = exchange.Head{
-		Flow: &p.flow, ISN: c.tcp.ISN(), Offset: r.start, Time: r.first,
-		Method: method, Target: target, Fields: p.fields, Doubt: r.doubt,
-	}
-	r.decision = p.cfg.Keeper.Keep(&p.head)
+	h := &p.head
+	h.Flow, h.ISN, h.Offset, h.Time = &p.flow, c.tcp.ISN(), r.start, r.first
+	h.Method, h.Target, h.Fields, h.Doubt = method, target, p.fields, r.doubt
+	r.decision = p.cfg.Keeper.Keep(h)
 	if r.decision.Want > exchange.WantFrame {
 		r.flow = p.flow
 	}

@@ -21,15 +21,15 @@ func readHead(b []byte, had int, f *framingFields, into *[]exchange.HeadField) (
 	if had > 0 && !endsHead(b, had) {
 		return nil, -1
 	}
-	first, n := cutLine(b)
+	n := bytes.IndexByte(b, '\n')
 	if n < 0 {
 		return nil, -1
 	}
-	k := scanFields(b[n:], f, into)
+	k := scanFields(b[n+1:], f, into)
 	if k < 0 {
 		return nil, -1
 	}
-	return first, n + k
+	return withoutCR(b[:n]), n + 1 + k
 }
 
 // endsHead says whether a head ends behind the first had bytes of b.
@@ -69,28 +69,24 @@ type framingFields struct {
 	fields   int // lines; more than maxFields are not read
 }
 
-// cutLine gives the line at the beginning of b without its end, which is LF or
-// CR LF (RFC 9112 section 2.2), and its length with it; -1 when b has no end.
-func cutLine(b []byte) (l []byte, n int) {
-	i := bytes.IndexByte(b, '\n')
-	if i < 0 {
-		return nil, -1
+// withoutCR is a line without the CR before its LF: either ends a line (RFC 9112
+// section 2.2).
+func withoutCR(l []byte) []byte {
+	if n := len(l); n > 0 && l[n-1] == '\r' {
+		return l[:n-1]
 	}
-	n = i + 1
-	if i > 0 && b[i-1] == '\r' {
-		i--
-	}
-	return b[:i], n
+	return l
 }
 
 func trim(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
-		b = b[1:]
+	i, n := 0, len(b)
+	for i < n && (b[i] == ' ' || b[i] == '\t') {
+		i++
 	}
-	for n := len(b); n > 0 && (b[n-1] == ' ' || b[n-1] == '\t' || b[n-1] == '\r'); n = len(b) {
-		b = b[:n-1]
+	for n > i && (b[n-1] == ' ' || b[n-1] == '\t' || b[n-1] == '\r') {
+		n--
 	}
-	return b
+	return b[i:n]
 }
 
 // scanFields reads field lines and says how long they are with the empty line
@@ -99,11 +95,12 @@ func trim(b []byte) []byte {
 // folded value is a copy).
 func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 	for i := 0; ; {
-		l, n := cutLine(b[i:])
+		n := bytes.IndexByte(b[i:], '\n')
 		if n < 0 {
 			return -1
 		}
-		i += n
+		l := withoutCR(b[i : i+n])
+		i += n + 1
 		if len(l) == 0 {
 			return i
 		}
@@ -125,52 +122,62 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 			f.doubt = exchange.DoubtSyntax
 			value = bytes.Clone(value)
 			for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
-				if l, n = cutLine(b[i:]); n < 0 {
+				if n = bytes.IndexByte(b[i:], '\n'); n < 0 {
 					return -1
 				}
-				i += n
-				value = append(append(value, ' '), trim(l)...)
+				value = append(append(value, ' '), trim(b[i:i+n])...)
+				i += n + 1
 			}
 			value = trim(value)
 		}
 		if into != nil {
-			*into = append(*into, exchange.HeadField{Name: name, Value: value})
+			// Field by field: a literal is put together elsewhere and copied.
+			fields := append(*into, exchange.HeadField{})
+			x := &fields[len(fields)-1]
+			x.Name, x.Value = name, value
+			*into = fields
 		}
 		f.note(name, value)
 	}
 }
 
+// named says whether b is a name, in any case. The usual spelling is cheap.
+func named(b []byte, usual string) bool {
+	return string(b) == usual || exchange.EqualFoldToken(b, usual)
+}
+
+// note takes what a field says about its message.
 func (f *framingFields) note(name, value []byte) {
 	switch len(name) {
 	case 4:
-		if exchange.EqualFoldToken(name, "host") {
+		if named(name, "Host") {
 			if f.hosts++; f.hosts == 1 {
 				f.host = value
 			}
 		}
 	case 6:
-		if exchange.EqualFoldToken(name, "expect") {
+		if named(name, "Expect") {
 			f.expect = exchange.EqualFoldToken(value, "100-continue")
 		}
 	case 7:
-		if exchange.EqualFoldToken(name, "upgrade") {
+		if named(name, "Upgrade") {
 			f.upgrade = value
 		}
 	case 10:
-		if exchange.EqualFoldToken(name, "connection") {
+		if named(name, "Connection") {
 			eachToken(value, func(t []byte) {
 				switch {
-				case exchange.EqualFoldToken(t, "close"):
+				case named(t, "close"):
 					f.close = true
-				case exchange.EqualFoldToken(t, "keep-alive"):
+				case named(t, "keep-alive"):
 					f.keep = true
-				case exchange.EqualFoldToken(t, "upgrade"):
+				case named(t, "upgrade"):
 					f.upgrades = true
 				}
 			})
 		}
 	case 12:
-		if exchange.EqualFoldToken(name, "content-type") {
+		if named(name, "Content-Type") {
 			if i := bytes.IndexByte(value, ';'); i >= 0 {
 				value = value[:i]
 			}
@@ -178,14 +185,14 @@ func (f *framingFields) note(name, value []byte) {
 		}
 	case 14:
 		switch {
-		case exchange.EqualFoldToken(name, "content-length"):
+		case named(name, "Content-Length"):
 			f.contentLength(value)
-		case exchange.EqualFoldToken(name, "http2-settings"):
+		case named(name, "HTTP2-Settings"):
 			f.settings = value
 			f.nSetting++
 		}
 	case 17:
-		if exchange.EqualFoldToken(name, "transfer-encoding") {
+		if named(name, "Transfer-Encoding") {
 			f.teExact = !f.te && exchange.EqualFoldToken(value, "chunked")
 			f.te = true
 			eachToken(value, func(t []byte) { f.chunked = exchange.EqualFoldToken(t, "chunked") })
@@ -344,12 +351,12 @@ func wholeRequestLine(b []byte) bool {
 	if sp := bytes.IndexByte(b[:min(len(b), maxMethod)], ' '); sp < 0 || !known[string(b[:sp])] {
 		return false
 	}
-	l, n := cutLine(b[:min(len(b), MaxHead)])
+	n := bytes.IndexByte(b[:min(len(b), MaxHead)], '\n')
 	if n < 0 {
 		_, sure := maybeRequest(b)
 		return sure
 	}
-	_, _, _, ok := requestLine(l)
+	_, _, _, ok := requestLine(withoutCR(b[:n]))
 	return ok
 }
 

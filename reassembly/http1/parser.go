@@ -226,7 +226,8 @@ func (p *Parser) freePending(r *pending) {
 // emit hands a complete exchange to the sink.
 func (p *Parser) emit(c *conn, r *pending) {
 	out := &p.out
-	*out = exchange.Complete{Decision: &r.decision, Doubt: r.doubt, Status: r.status, Start: r.first, TTFB: max(r.rFirst-r.last, 0)}
+	out.Decision, out.Doubt, out.Status = &r.decision, r.doubt, r.status
+	out.Start, out.TTFB, out.Exchange = r.first, max(r.rFirst-r.last, 0), nil
 	if out.Doubt == exchange.DoubtNone {
 		out.Doubt = r.rDoubt
 	}

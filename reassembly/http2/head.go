@@ -82,8 +82,7 @@ func (c *conn) newRequest(id uint32) *stream {
 // decide asks the keeper.
 func (c *conn) decide(st *stream) {
 	p, m := c.p, &c.p.msg
-	var domain uint16
-	p.flow, domain = c.tcp.Flow()
+	domain := c.tcp.Flow(&p.flow)
 	if p.cfg.Domain != nil {
 		p.flow.Domain = p.cfg.Domain(domain)
 	}
