@@ -161,7 +161,7 @@ func New(o Options) (_ *Agent, err error) {
 	}
 	sinks := make([]capture.Sink, rings)
 	for i := range sinks {
-		s, err := a.newShard(heap / 2 / int64(rings))
+		s, err := a.newShard(heap/2/int64(rings), false)
 		if err != nil {
 			return nil, err
 		}
@@ -216,13 +216,12 @@ func (a *Agent) build(own ownReplay, source string) (err error) {
 	return nil
 }
 
-// newShard makes a shard; one for a capture file when there are no maps.
-func (a *Agent) newShard(memory int64) (*shard, error) {
+func (a *Agent) newShard(memory int64, file bool) (*shard, error) {
 	k := &keeper{experiments: a.experiments, lines: a.lines}
 	if a.sampler != nil {
 		k.sample = a.sampler.Shard()
 	}
-	s, err := newShard(shardConfig{keeper: k, sink: k, memory: memory, body: int64(a.cfg.Capture.MaxBody), maps: a.maps})
+	s, err := newShard(shardConfig{keeper: k, sink: k, memory: memory, body: int64(a.cfg.Capture.MaxBody), file: file})
 	if err != nil {
 		return nil, err
 	}

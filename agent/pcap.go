@@ -42,7 +42,7 @@ func Pcap(ctx context.Context, o PcapOptions) ([]telemetry.Count, error) {
 	if o.Exchanges != nil {
 		k.lines = newExchangeLines(o.Exchanges, false)
 	}
-	s, err := newShard(shardConfig{keeper: k, sink: k, memory: o.Memory})
+	s, err := newShard(shardConfig{keeper: k, sink: k, memory: o.Memory, file: true})
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/shadowtap/shadowtap/agent/sample"
-	"github.com/shadowtap/shadowtap/bpf"
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
@@ -28,7 +27,6 @@ type shard struct {
 	// quiet says that stop was set at the last Tick, and that no segment has
 	// come since.
 	quiet, refused bool
-	skip           *skipper
 	// published is what other goroutines may read of the counters.
 	mu        sync.Mutex
 	published shardStats
@@ -47,9 +45,8 @@ type shardConfig struct {
 	sink   exchange.Sink
 	memory int64
 	body   int64
-	// maps are those of the tap; nil for a capture file, which makes it wait for
-	// what stands later in the file.
-	maps *bpf.Maps
+	// file makes it wait for what stands later in a capture file.
+	file bool
 }
 
 // How long a capture file's reader waits for a segment that stands behind its
@@ -65,30 +62,22 @@ func newShard(cfg shardConfig) (*shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	hc := http1.Config{
+	h1, err := http1.New(http1.Config{
 		Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName,
 		HTTP2: h2.Open, Frames: http2.Frames,
-	}
-	skip := &skipper{maps: cfg.maps}
-	if cfg.maps != nil {
-		hc.Skipper = ofConn{skip}
-	}
-	h1, err := http1.New(hc)
+	})
 	if err != nil {
 		return nil, err
 	}
 	rc := reassembly.Config{Factory: h1, Budget: budget}
-	if cfg.maps != nil {
-		rc.Skipper = skip
-	} else {
+	if cfg.file {
 		rc.HoldTime, rc.HoldSegments = holdTime, holdSegments
 	}
 	asm, err := reassembly.New(rc)
 	if err != nil {
 		return nil, err
 	}
-	skip.asm = asm
-	return &shard{asm: asm, http1: h1, http2: h2, skip: skip}, nil
+	return &shard{asm: asm, http1: h1, http2: h2}, nil
 }
 
 // Segment implements capture.Sink.
@@ -97,7 +86,6 @@ func (s *shard) Segment(seg *reassembly.Segment) {
 	if at := s.stop.Load(); at != 0 && seg.Time > at {
 		s.refuse()
 	}
-	s.skip.seen = seg.Time
 	s.asm.Segment(seg)
 }
 

@@ -26,7 +26,6 @@ const (
 
 	defaultRingBytes  = 16 << 20
 	defaultOwnReplays = 1 << 16
-	defaultSkips      = 1 << 14
 
 	// Payload that the longest record holds: LONGEST in tap.bpf.c.
 	longestPayload = 65576
@@ -46,9 +45,6 @@ type MapsConfig struct {
 	RingBytes int
 	// OwnReplays is how many endpoints OwnReplayAdd takes. Zero means 65536.
 	OwnReplays int
-	// Skips is of how many streams the skips are remembered; of more the one
-	// that was quiet for longest is forgotten. Zero means 16384.
-	Skips int
 	// Seed goes into the hash that picks a flow's ring. Zero means a random
 	// one, so that no peer can choose the ring.
 	Seed uint32
@@ -93,7 +89,6 @@ type Maps struct {
 	settings  *ebpf.Map
 	cpus      *ebpf.Map
 	own       *ebpf.Map
-	skips     *ebpf.Map
 	mark      uint32
 	seed      uint32
 	longest   uint32 // payload of the longest record
@@ -112,8 +107,7 @@ type settingsWords struct {
 	BudgetCost  atomic.Uint64
 	BudgetBurst atomic.Uint64
 	BudgetLease atomic.Uint64
-	Skipping    atomic.Uint64
-	_           [4]uint64
+	_           [5]uint64
 	BudgetSpent atomic.Uint64
 	_           [7]uint64
 }
@@ -137,9 +131,6 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 	if c.OwnReplays == 0 {
 		c.OwnReplays = defaultOwnReplays
 	}
-	if c.Skips == 0 {
-		c.Skips = defaultSkips
-	}
 	switch {
 	case c.Rings < 0 || c.Rings > MaxRings:
 		return nil, fmt.Errorf("bpf.MapsConfig.Rings: %d is not between 1 and %d", c.Rings, MaxRings)
@@ -147,8 +138,6 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		return nil, fmt.Errorf("bpf.MapsConfig.RingBytes: %d is not a power of two between %d and %d", c.RingBytes, MinRingBytes, 1<<30)
 	case c.OwnReplays < 0 || c.OwnReplays > 1<<24:
 		return nil, fmt.Errorf("bpf.MapsConfig.OwnReplays: %d is not between 1 and %d", c.OwnReplays, 1<<24)
-	case c.Skips < 0 || c.Skips > 1<<20:
-		return nil, fmt.Errorf("bpf.MapsConfig.Skips: %d is not between 1 and %d", c.Skips, 1<<20)
 	}
 	if c.Seed == 0 {
 		var b [4]byte
@@ -182,7 +171,6 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 	rings.InnerMap.MaxEntries = uint32(c.RingBytes)
 	spec.Maps[tapMapControls].MaxEntries = uint32(c.Rings)
 	spec.Maps[tapMapOwnReplays].MaxEntries = uint32(c.OwnReplays)
-	spec.Maps[tapMapSkips].MaxEntries = uint32(c.Skips)
 	for _, v := range []struct {
 		name string
 		to   **ebpf.Map
@@ -192,7 +180,6 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		{tapMapSettings, &m.settings},
 		{tapMapCpus, &m.cpus},
 		{tapMapOwnReplays, &m.own},
-		{tapMapSkips, &m.skips},
 	} {
 		if *v.to, err = ebpf.NewMap(spec.Maps[v.name]); err != nil {
 			return nil, explain("make map "+v.name, err)
@@ -257,7 +244,6 @@ func (m *Maps) Load(c TapConfig) (*ebpf.Program, error) {
 			tapMapSettings:   m.settings,
 			tapMapCpus:       m.cpus,
 			tapMapOwnReplays: m.own,
-			tapMapSkips:      m.skips,
 		},
 	})
 	if err != nil {
@@ -390,7 +376,7 @@ func (m *Maps) Control(i int) *Control { return &m.control[i] }
 // afterwards.
 func (m *Maps) Close() error {
 	var errs []error
-	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own, m.skips) {
+	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own) {
 		errs = append(errs, v.Close())
 	}
 	return errors.Join(errs...)

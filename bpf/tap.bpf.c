@@ -92,13 +92,6 @@ struct {
 	__type(value, __u8);
 } own_replays SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct tap_stream);
-	__type(value, struct tap_skip);
-} skips SEC(".maps");
-
 /* Puts types into the BTF that nothing there refers to; layout_test.go looks for them. */
 const struct {
 	struct tap_event event;
@@ -112,7 +105,6 @@ const struct {
 #define MAX_EXTENSIONS 8 /* IPv6 extension headers */
 #define MAX_PACKET     524288 /* GSO_MAX_SIZE, include/linux/netdevice.h */
 
-#define SYN	    0x02
 #define FIN_SYN_RST 0x07
 
 struct ipv4 {
@@ -410,58 +402,6 @@ static __always_inline int is_own_replay(const __u8 *addr, __u16 port)
 }
 
 /*
- * Whether nobody wants the payload: it lies wholly in what user space said to
- * skip, and follows what was skipped before. The first segment that does not,
- * but for copies of older ones, ends the skip, so that the rest of what is out
- * of order is copied as if nothing had been said. Two CPUs that see segments of
- * one stream at the same time may end it too early, which is as harmless.
- */
-static __always_inline int not_wanted(const struct tap_event *ev)
-{
-	__u32 seq = ev->seq, end = ev->seq + ev->total, kind;
-	struct tap_stream key = {};
-	struct tap_skip *skip;
-
-	__builtin_memcpy(key.src, ev->src, sizeof(key.src));
-	__builtin_memcpy(key.dst, ev->dst, sizeof(key.dst));
-	key.src_port = ev->src_port;
-	key.dst_port = ev->dst_port;
-	key.domain = domain;
-	skip = bpf_map_lookup_elem(&skips, &key);
-	if (!skip)
-		return 0;
-	kind = READ_ONCE(skip->kind);
-	if (kind == TAP_SKIP_OVER)
-		return 0;
-	if (ev->flags & SYN) /* another connection */
-		goto over;
-	if (!ev->total || ev->flags & FIN_SYN_RST)
-		return 0;
-	if (kind == TAP_SKIP_REST)
-		return 1;
-	if (kind == TAP_SKIP_SET) {
-		if ((__s32)(seq - skip->from) < 0)
-			return 0;
-		if ((__s32)(end - skip->to) > 0)
-			goto over;
-		skip->first = seq;
-		skip->at = end;
-		WRITE_ONCE(skip->kind, TAP_SKIP_RUNNING);
-		return 1;
-	}
-	if ((__s32)(seq - skip->first) < 0)
-		return 0;
-	if ((__s32)(seq - skip->at) > 0 || (__s32)(end - skip->to) > 0)
-		goto over;
-	if ((__s32)(end - skip->at) > 0)
-		skip->at = end;
-	return 1;
-over:
-	WRITE_ONCE(skip->kind, TAP_SKIP_OVER);
-	return 0;
-}
-
-/*
  * The valve: a budget of bytes per second over all CPUs, as a clock that each
  * copied byte moves on by its cost and that must not run ahead of the time.
  * CPUs take leases, so that they do not meet at one cache line for each packet.
@@ -669,8 +609,6 @@ static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct
 		return TAP_OWN_REPLAY;
 	if (!wanted && !READ_ONCE(ctl->hole_open))
 		return TAP_NO_PAYLOAD;
-	if (cfg->skipping && not_wanted(&s->ev))
-		return TAP_NOT_WANTED;
 	if (over_budget(cfg, now, sizeof(struct tap_event) + s->ev.total)) {
 		result = TAP_OVER_BUDGET;
 		goto lost;

@@ -92,8 +92,7 @@ struct tap_settings {
 	__u64 budget_cost;     /* ns per byte, shifted left by TAP_BUDGET_SHIFT; 0 = no limit */
 	__u64 budget_burst;    /* ns of unused budget that are kept */
 	__u64 budget_lease;    /* bytes that a CPU takes ahead */
-	__u64 skipping;	       /* not 0: there is something in the skip map */
-	__u64 pad0[4];
+	__u64 pad0[5];
 	__u64 budget_spent; /* the time, CLOCK_MONOTONIC ns, up to which the budget is spent */
 	__u64 pad1[7];
 };
@@ -111,35 +110,6 @@ struct tap_endpoint {
 	__u8 addr[16]; /* IPv6, or IPv4-mapped */
 	__u16 port;    /* host order */
 	__u16 pad;
-};
-
-/* The key of the skip map: one direction of a flow. */
-struct tap_stream {
-	__u8 src[16]; /* IPv6, or IPv4-mapped */
-	__u8 dst[16];
-	__u16 src_port; /* host order */
-	__u16 dst_port; /* host order */
-	__u16 domain;
-	__u16 pad;
-};
-
-/* tap_skip.kind */
-#define TAP_SKIP_OVER	 0 /* nothing is skipped any more */
-#define TAP_SKIP_SET	 1 /* the range [from, to), of which nothing has come yet */
-#define TAP_SKIP_RUNNING 2 /* the range, of which [first, at) was skipped */
-#define TAP_SKIP_REST	 3 /* all that comes, until the next SYN */
-
-/*
- * What is not wanted of a stream. User space sets kind, from and to; the
- * program moves the others on. It skips only what comes in order, so that
- * [first, at) is what it has seen without a hole. Sequence numbers.
- */
-struct tap_skip {
-	__u32 kind;
-	__u32 from;
-	__u32 to;
-	__u32 first;
-	__u32 at;
 };
 
 #endif

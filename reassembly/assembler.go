@@ -51,9 +51,6 @@ type At struct {
 	Resent bool
 	// Start says that the first byte is also the first of a segment.
 	Start bool
-	// Skipped says of a gap that its bytes passed and were not captured because
-	// the handler did not want them.
-	Skipped bool
 	// Urgent says that the segment had the URG flag.
 	Urgent bool
 	// Time is the tap's time in nanoseconds since the Unix epoch.
@@ -136,9 +133,6 @@ type Config struct {
 	Factory Factory
 	// Budget bounds the memory. Required; handlers take from it too.
 	Budget *Budget
-	// Skipper keeps bytes from being captured. Nil, as for files: nothing is
-	// skipped.
-	Skipper Skipper
 	// FlowMemory bounds what is queued of one direction behind a hole, in
 	// bytes; beyond it the hole is taken as lost. Zero means 8 MiB, and never
 	// more than a quarter of the budget.
@@ -166,9 +160,6 @@ type Stats struct {
 	Queued uint64
 	// Gaps and GapBytes are the holes that were declared lost.
 	Gaps, GapBytes uint64
-	// Skipped is the bytes that were not captured because nobody wanted them, as
-	// far as segments behind them tell. They are in no other counter here.
-	Skipped uint64
 	// Connections is a gauge: those remembered, closed ones included.
 	Connections uint64
 	// Opened counts connections, Evicted those forgotten for want of memory.
@@ -210,7 +201,6 @@ const (
 type Assembler struct {
 	factory  Factory
 	budget   *Budget
-	skipper  Skipper
 	flowMax  int64
 	holdTime int64
 	holdSegs uint32
@@ -258,7 +248,6 @@ func New(cfg Config) (*Assembler, error) {
 	return &Assembler{
 		factory:  cfg.Factory,
 		budget:   cfg.Budget,
-		skipper:  cfg.Skipper,
 		flowMax:  min(cfg.FlowMemory, cfg.Budget.Limit/4),
 		holdTime: int64(cfg.HoldTime),
 		holdSegs: uint32(cfg.HoldSegments),
@@ -362,9 +351,6 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 	if h.state == halfStarting && int32(seq-h.next) < 0 {
 		h.lower(seq)
 	}
-	if h.rest && h.state == halfOpen && (n > 0 || s.Flags&(FIN|RST) != 0) {
-		a.jump(c, h, p, seq, s.Flags&(FIN|RST) != 0)
-	}
 	if n > 0 {
 		a.data(c, h, p, s, seq)
 	}
@@ -450,10 +436,7 @@ func (a *Assembler) data(c *Conn, h, p *half, s *Segment, seq uint32) {
 			// 3.8.4) in the place of a byte that was lost.
 			a.doubt(c, h, seq, seq+1)
 		}
-		if h.skip != nil && h.head == nil && d > 0 && a.passed(c, h, seq) {
-			a.gap(c, h, seq, true)
-		}
-		if h.head == nil && seq == h.next && (h.rest || h.mayPass(p, s.Ack, s.Flags&ACK != 0)) {
+		if h.head == nil && seq == h.next && h.mayPass(p, s.Ack, s.Flags&ACK != 0) {
 			a.deliver(c, h, p, b, s.Ack, s.Flags, s.Time, !trimmed)
 			return
 		}
@@ -511,19 +494,13 @@ func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Fla
 	c.handler.Data(d, b, at)
 }
 
-// gap declares the bytes up to seq lost, or skipped: those that nobody wants and
-// of which is known, because they were seen or acknowledged, that they passed.
-func (a *Assembler) gap(c *Conn, h *half, seq uint32, seen bool) {
+// gap declares the bytes up to seq lost.
+func (a *Assembler) gap(c *Conn, h *half, seq uint32) {
 	n := uint64(seq - h.next)
+	a.st.Gaps++
+	a.st.GapBytes += n
 	off := h.off
 	known := int32(h.acked-seq) >= 0
-	skipped := seen || known && h.inSkip(seq)
-	if skipped {
-		a.st.Skipped += n
-	} else {
-		a.st.Gaps++
-		a.st.GapBytes += n
-	}
 	h.next = seq
 	h.off += n
 	h.since, h.sinceSeg = c.seen, c.segments
@@ -534,7 +511,7 @@ func (a *Assembler) gap(c *Conn, h *half, seq uint32, seen bool) {
 	if c.handler == nil {
 		c.handler = a.factory.Open(c)
 	}
-	a.at = At{Offset: off, Ack: c.ackedAt(h, seq), AckOK: known, Skipped: skipped, Time: c.seen}
+	a.at = At{Offset: off, Ack: c.ackedAt(h, seq), AckOK: known, Time: c.seen}
 	c.handler.Gap(d, n, &a.at)
 }
 
@@ -554,11 +531,7 @@ func (a *Assembler) fin(c *Conn, h, p *half, s *Segment, seq uint32) {
 	if s.Flags&RST != 0 {
 		how = howRST
 		if h.state == halfOpen {
-			ahead := int32(resetWindow)
-			if h.skip != nil {
-				ahead += max(int32(h.skip.to-h.next), 0)
-			}
-			if d := int32(end - h.next); d < 0 || d > ahead {
+			if d := int32(end - h.next); d < 0 || d > resetWindow {
 				return
 			}
 		}
@@ -586,9 +559,6 @@ func (a *Assembler) settle(c *Conn, force bool) {
 			return
 		}
 		first := max(int(c.client), 0)
-		if a.stepOver(c, 0) || a.stepOver(c, 1) {
-			continue
-		}
 		if !a.decide(c, first, force) && !a.decide(c, 1-first, force) && !(force && a.forceOne(c)) {
 			return
 		}
@@ -636,7 +606,7 @@ func (a *Assembler) decide(c *Conn, i int, force bool) bool {
 	if int32(to-h.next) <= 0 {
 		return false
 	}
-	a.gap(c, h, to, false)
+	a.gap(c, h, to)
 	return true
 }
 
@@ -651,7 +621,7 @@ func (a *Assembler) forceOne(c *Conn) bool {
 			return true
 		}
 		if h.how != 0 && int32(h.fin-h.next) > 0 {
-			a.gap(c, h, h.fin, false)
+			a.gap(c, h, h.fin)
 			return true
 		}
 	}
@@ -664,7 +634,7 @@ func (a *Assembler) forceQueue(c *Conn, h, p *half) bool {
 		return false
 	}
 	if int32(h.head.seq-h.next) > 0 {
-		a.gap(c, h, h.head.seq, false)
+		a.gap(c, h, h.head.seq)
 	} else {
 		a.pop(c, h, p)
 	}
@@ -791,7 +761,7 @@ func (a *Assembler) visit(c *Conn, quiet int64) {
 			if h.how != 0 && h.head == nil && a.now-h.since > giveUp {
 				// The bytes before the FIN were lost and nobody will say so.
 				if int32(h.fin-h.next) > 0 {
-					a.gap(c, h, h.fin, false)
+					a.gap(c, h, h.fin)
 				}
 				a.settle(c, false)
 				if c.state == connClosed {

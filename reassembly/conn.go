@@ -114,23 +114,21 @@ type half struct {
 	state   halfState
 	how     uint8
 	tapped  bool
-	synced  bool  // isn is from a SYN or its acknowledgement
-	ours    bool  // the hole is one that the capture made
-	rest    bool  // the handler wants nothing more
-	skip    *skip // nil before the first Skip
+	synced  bool // isn is from a SYN or its acknowledgement
+	ours    bool // the hole is one that the capture made
 }
 
 // offset is the stream offset of a sequence number.
 func (h *half) offset(seq uint32) uint64 { return h.off + uint64(int64(int32(seq-h.next))) }
 
-// still says that nothing of the direction can go on: without force, advance,
-// stepOver and decide would find nothing to do in it.
+// still says that nothing of the direction can go on: without force, advance and
+// decide would find nothing to do in it.
 func (h *half) still() bool {
 	switch h.state {
 	case halfUnset, halfDone:
 		return true
 	case halfOpen:
-		return h.how == 0 && int32(h.acked-h.next) <= 0 && (h.head == nil || h.skip == nil && int32(h.head.seq-h.next) > 0)
+		return h.how == 0 && int32(h.acked-h.next) <= 0 && (h.head == nil || int32(h.head.seq-h.next) > 0)
 	}
 	return false
 }

@@ -117,7 +117,7 @@ func (a *Assembler) queue(c *Conn, h *half, b []byte, seq uint32, s *Segment, tr
 		}
 	}
 	if int64(h.queued) > a.flowMax && h.state == halfOpen && int32(h.head.seq-h.next) > 0 {
-		a.gap(c, h, h.head.seq, false) // enough waiting: settle delivers what is behind
+		a.gap(c, h, h.head.seq) // enough waiting: settle delivers what is behind
 	}
 }
 

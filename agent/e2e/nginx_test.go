@@ -58,8 +58,6 @@ http {
     location ~ ^/text/(?<value>[A-Za-z0-9-]+)$ { default_type text/plain; return 200 'the value is $value\n'; }
     location ~ ^/write/ { return 201 '{"written":true}\n'; }
     location /file/ { default_type application/octet-stream; }
-    # As over a slow line: 1 MiB takes a quarter of a second.
-    location /slow/ { alias %[1]s/www/file/; default_type application/octet-stream; limit_rate 4m; }
     location /packed/ { access_log %[1]s/access.log chunked; gzip on; gzip_types application/json; }
     location ~ ^/secret/ {
       add_header Set-Cookie 'session=%[2]s; Path=/' always;

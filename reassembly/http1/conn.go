@@ -110,11 +110,7 @@ type work struct {
 	overlaps [2]struct{ from, to uint64 }
 	// http2 follows the connection since it turned to HTTP/2.
 	http2 reassembly.Handler
-	// skipTo is up to where a direction's bytes are said to be not needed, and
-	// unused the bytes that came of a connection of which nothing is.
-	skipTo [2]uint64
-	unused uint64
-	free   *work
+	free  *work
 }
 
 // workCost, pendingCost and keepCost are what a work, a pending and each message
@@ -172,48 +168,11 @@ func (c *conn) Data(d reassembly.Dir, b []byte, at *reassembly.At) {
 	if d == reassembly.Client {
 		c.clientData(b, at)
 		c.clientOff = at.Offset + uint64(len(b))
-		if c.req.state == sideBody && c.cur != nil && c.cur.decision.Want == exchange.WantFrame && c.clientSync && !c.cur.tentative {
-			c.skip(d, &c.req.body, c.clientOff)
-		}
 	} else {
 		c.serverData(b, at)
 		c.serverOff = at.Offset + uint64(len(b))
-		if c.resp.state == sideBody && c.answer != nil && c.answer.decision.Want == exchange.WantFrame && c.serverSync && !c.unconfirmed {
-			c.skip(d, &c.resp.body, c.serverOff)
-		}
 	}
 	c.rest()
-}
-
-// minSkip is the least number of bytes worth telling that they are not needed;
-// askAgain is after how many bytes of a connection of which nothing is needed
-// that is said once more, because it may have been forgotten.
-const (
-	minSkip  = 16 << 10
-	askAgain = 1 << 20
-)
-
-// skip says that a body of which only the framing is followed, and which goes on
-// at off for a known length, is not needed. Its last byte is, or that of the
-// chunk: it proves that the others came.
-func (c *conn) skip(d reassembly.Dir, m *body, off uint64) {
-	if c.p.cfg.Skipper == nil || off < c.skipTo[d] || m.left <= minSkip ||
-		m.kind != exchange.FramingLength && (m.kind != exchange.FramingChunked || m.state != chunkData) {
-		return
-	}
-	c.skipTo[d] = off + c.p.cfg.Skipper.Skip(c.tcp, d, m.left-1)
-}
-
-// skipRest says that nothing more of the connection is needed, and again when n
-// bytes of it came that add up to much.
-func (c *conn) skipRest(n int) {
-	if c.p.cfg.Skipper == nil {
-		return
-	}
-	if c.unused += uint64(n); n == 0 || c.unused > askAgain {
-		c.unused = 0
-		c.p.cfg.Skipper.SkipRest(c.tcp)
-	}
 }
 
 // Doubt implements reassembly.Handler.
@@ -390,7 +349,6 @@ func (c *conn) unparsable(why exchange.Reason) {
 }
 
 func (c *conn) kill() {
-	c.skipRest(0)
 	for _, s := range []*side{&c.req, &c.resp} {
 		if s.state != sideEnd {
 			s.state = sideDead
@@ -495,13 +453,9 @@ func (c *conn) readClient(b []byte, at *reassembly.At) {
 			return
 		case sideTunnel:
 			p.st.Upgraded += uint64(len(b))
-			c.skipRest(len(b))
 			return
 		default:
 			p.st.Unparsable += uint64(len(b))
-			if c.req.state == sideDead && c.resp.state == sideDead {
-				c.skipRest(len(b))
-			}
 			return
 		}
 	}
@@ -950,9 +904,6 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 	c.joinClient()
 	defer func() {
 		c.clientSeen = true
-		if at.Skipped {
-			return // it changes nothing of what the client had acknowledged
-		}
 		if at.AckOK && (!c.prevAckOK || at.Ack > c.prevAck) {
 			c.prevAck, c.prevAckOK = at.Ack, true
 		}
@@ -964,8 +915,7 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 	switch s.state {
 	case sideBody:
 		r := c.cur
-		r.bodySeen = true
-		r.spoiled = r.spoiled || !at.Skipped
+		r.spoiled, r.bodySeen = true, true
 		done, ok := s.body.skip(n)
 		if ok {
 			if done {
@@ -1070,13 +1020,9 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 			return
 		case sideTunnel:
 			p.st.Upgraded += uint64(len(b))
-			c.skipRest(len(b))
 			return
 		default:
 			p.st.Unparsable += uint64(len(b))
-			if c.req.state == sideDead && c.resp.state == sideDead {
-				c.skipRest(len(b))
-			}
 			return
 		}
 	}
@@ -1383,9 +1329,6 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 	c.answer = nil
 	c.settle(r)
 	p.st.Upgraded += c.unhold()
-	if !h2 {
-		c.skipRest(0)
-	}
 	if c.req.state != sideEnd {
 		c.req.state = sideTunnel
 		c.cur = nil
@@ -1506,7 +1449,7 @@ func (c *conn) serverGap(n uint64, at *reassembly.At) {
 	c.serverSeen = true
 	switch s.state {
 	case sideBody:
-		c.respLost = c.respLost || !at.Skipped
+		c.respLost = true
 		done, ok := s.body.skip(n)
 		if ok {
 			if done {

@@ -18,8 +18,6 @@ type Config struct {
 	MaxBody int64
 	// Budget is that of the assembler. Required.
 	Budget *reassembly.Budget
-	// Skipper is told what need not be captured. Nil means all is.
-	Skipper Skipper
 	// Domain names the domains of taps. Nil means all are "".
 	Domain func(uint16) string
 	// HTTP2 gives the handler of a connection that turns to HTTP/2: it gets
@@ -30,16 +28,6 @@ type Config struct {
 	// asked on connections that were joined late, for counting alone. Nil means
 	// never.
 	Frames func(b []byte) bool
-}
-
-// Skipper keeps bytes that the parser does not need from being captured;
-// reassembly.Assembler has the methods.
-type Skipper interface {
-	// Skip: the next n bytes of d need only have passed. It returns for how
-	// many of them that was passed on; 0 when it does not pay now.
-	Skip(c *reassembly.Conn, d reassembly.Dir, n uint64) uint64
-	// SkipRest: nothing more of the connection is needed.
-	SkipRest(c *reassembly.Conn)
 }
 
 // Parser is the factory of one shard's connections. Not safe for concurrent
