@@ -156,23 +156,33 @@ func (p *Parser) lend(m *message, regular []hpack.HeaderField) {
 	p.head.Fields = p.lent
 }
 
-// requestTrailer takes a second block of a request: its trailer section.
-func (c *conn) requestTrailer(st *stream, end bool, now int64) {
-	p, m := c.p, &c.p.msg
-	m.read(p.fields.list)
+// trailer reads the block at hand as the trailer section of a direction. It says
+// whether the stream goes on with it: not in a tunnel, and not when that ended it.
+func (c *conn) trailer(d reassembly.Dir, st *stream, end bool, now int64) bool {
+	c.p.msg.read(c.p.fields.list)
 	switch {
 	case st.tunnel:
 		if end {
-			c.endStream(reassembly.Client, st, now)
+			c.endStream(d, st, now)
 		}
-		return
-	case p.fields.over:
+		return false
+	case c.p.fields.over:
 		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
-		return
+		return false
 	case !end:
 		c.malformed(st) // RFC 9113 section 8.1
+		return false
+	}
+	return true
+}
+
+// requestTrailer takes a second block of a request: its trailer section.
+func (c *conn) requestTrailer(st *stream, end bool, now int64) {
+	p, m := c.p, &c.p.msg
+	if !c.trailer(reassembly.Client, st, end, now) {
 		return
-	case m.has != 0 || m.bad:
+	}
+	if m.has != 0 || m.bad {
 		st.doubtful(exchange.DoubtMalformed)
 	}
 	if st.req != nil && st.reqKeep.keep {
@@ -265,20 +275,10 @@ func (c *conn) tunnel(st *stream, now int64) {
 // answerTrailer takes a block behind the final head.
 func (c *conn) answerTrailer(st *stream, end bool, now int64) {
 	p, m := c.p, &c.p.msg
-	m.read(p.fields.list)
-	switch {
-	case st.tunnel:
-		if end {
-			c.endStream(reassembly.Server, st, now)
-		}
+	if !c.trailer(reassembly.Server, st, end, now) {
 		return
-	case p.fields.over:
-		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
-		return
-	case !end:
-		c.malformed(st)
-		return
-	case m.has != 0 || m.bad:
+	}
+	if m.has != 0 || m.bad {
 		st.rDoubt = exchange.DoubtMalformed
 	}
 	if m.grpcStatus != "" {
