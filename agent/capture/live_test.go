@@ -591,6 +591,25 @@ func TestClock(t *testing.T) {
 	}
 }
 
+func TestNextWait(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		wait, busy time.Duration
+		n          int
+		want       time.Duration
+	}{
+		{8 * ms, 8 * ms, 0, 16 * ms}, {64 * ms, 8 * ms, 0, 80 * ms}, {80 * ms, 8 * ms, 0, 80 * ms},
+		{80 * ms, 8 * ms, 1, 8 * ms}, {80 * ms, 8 * ms, 100000, 8 * ms},
+		{8 * ms, 8 * ms, 255, 8 * ms}, {8 * ms, 8 * ms, 256, 4 * ms}, {2 * ms, 8 * ms, 5000, ms}, {ms, 8 * ms, 5000, ms},
+		{ms, 8 * ms, 65, ms}, {ms, 8 * ms, 64, 2 * ms}, {4 * ms, 8 * ms, 1, 8 * ms}, {8 * ms, 8 * ms, 1, 8 * ms},
+		{ms / 2, ms / 2, 5000, ms / 2}, {ms / 2, ms / 2, 1, ms / 2}, {2 * ms, 8 * ms, 0, 4 * ms},
+	} {
+		if got := nextWait(c.wait, c.busy, c.n); got != c.want {
+			t.Errorf("nextWait(%s, %s, %d) is %s, want %s", c.wait, c.busy, c.n, got, c.want)
+		}
+	}
+}
+
 func TestWakeAt(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	for _, c := range []struct {
