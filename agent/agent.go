@@ -245,6 +245,9 @@ func (a *Agent) Close() {
 // flushed, all within stop.deadline. It returns nil on a clean stop.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
+	if err := neverPreempt(); err != nil {
+		a.log.Warn("the agent may interrupt the service on a busy core", "error", err)
+	}
 	if err := a.server.Listen(); err != nil {
 		if errors.Is(err, unix.EADDRINUSE) {
 			err = fmt.Errorf("%w; set management.address to a free one, or to \"\" for none", err)
