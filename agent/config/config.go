@@ -205,8 +205,8 @@ type Replay struct {
 	// took longer than half of it doubles its own time instead, up to 30s.
 	// Default 2s, at most 30s.
 	Timeout Duration `yaml:"timeout"`
-	// MaxInFlight bounds the replays under way; beyond it they are shed, never
-	// queued. Default 64.
+	// MaxInFlight bounds the replays under way. Beyond it four times as many
+	// wait, none longer than 100 ms; the rest is shed. Default 64.
 	MaxInFlight int `yaml:"max_in_flight"`
 	// MaxRate bounds the replays per second. Default "unlimited".
 	MaxRate RequestRate `yaml:"max_rate"`

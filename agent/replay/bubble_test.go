@@ -3,9 +3,12 @@ package replay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -38,6 +41,16 @@ func (f *fakeNet) dial(ctx context.Context, to netip.AddrPort, _ func(string, st
 func serveOK(c net.Conn, _ netip.AddrPort) {
 	for readHead(c) != "" {
 		io.WriteString(c, mockOK)
+	}
+}
+
+// serveAfter answers as late as that.
+func serveAfter(d time.Duration) func(net.Conn, netip.AddrPort) {
+	return func(c net.Conn, _ netip.AddrPort) {
+		for readHead(c) != "" {
+			pass(d)
+			io.WriteString(c, mockOK)
+		}
 	}
 }
 
@@ -337,7 +350,69 @@ func TestLastInFirstOut(t *testing.T) {
 	})
 }
 
-// A Done that waits holds its place in flight, and nothing else.
+// What comes at once is replayed in its order, MaxInFlight at a time, though it
+// is more than that; and what waits is given up with the rest.
+func TestBurst(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(u *running)
+		want map[Result]uint64
+	}{
+		{"replayed", func(*running) {}, map[Result]uint64{Compared: 10}},
+		{"stopped", func(u *running) { u.Stop() }, map[Result]uint64{Compared: 10}},
+		{"cancelled", func(u *running) { u.Cancel() }, map[Result]uint64{Stopped: 10}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := &fakeNet{serve: serveAfter(30 * time.Millisecond)}
+				var mu sync.Mutex
+				var order []string
+				cfg := config("http://10.0.0.1")
+				cfg.MaxInFlight, cfg.Memory = 4, NewMemory(1<<20)
+				cfg.Done = func(x *exchange.Exchange, o *Outcome) {
+					mu.Lock()
+					defer mu.Unlock()
+					order = append(order, x.Request.Target)
+				}
+				u := start(t, cfg)
+				u.dialer.dialTCP = n.dial
+				for i := range 10 {
+					u.Submit(get(fmt.Sprintf("/%d", i)))
+				}
+				synctest.Wait()
+				if s := u.balanced(); s.InFlight != 10 || s.Workers != 4 {
+					t.Fatalf("%+v", s)
+				}
+				c.end(u)
+				pass(95 * time.Millisecond)
+				synctest.Wait()
+				s := u.balanced()
+				for r := range NumResults {
+					if s.Results[r] != c.want[r] {
+						t.Errorf("%d %s, want %d", s.Results[r], resultWords[r], c.want[r])
+					}
+				}
+				if used := cfg.Memory.Used(); used != 0 || s.InFlight != 0 || s.Opened > 4 {
+					t.Errorf("%d bytes are held, %+v", used, s)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if c.name == "replayed" {
+					for i := range order {
+						if from := i / 4 * 4; !slices.Contains(order[from:min(from+4, 10)], fmt.Sprintf("/%d", i)) {
+							t.Errorf("replayed in the order %v", order)
+						}
+					}
+				}
+				u.Stop()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// A Done that waits holds its place in flight, and what waits for that place
+// does so for 100 ms at most.
 func TestSlowDone(t *testing.T) {
 	release := make(chan struct{})
 	cfg := Config{MaxInFlight: 2, Done: func(*exchange.Exchange, *Outcome) { <-release }}
@@ -349,7 +424,24 @@ func TestSlowDone(t *testing.T) {
 		u := start(t, c)
 		u.dialer.dialTCP = n.dial
 		u.send(5)
-		if s := u.balanced(); s.InFlight != 2 || s.Results[Shed] != 3 || s.Results[Compared] != 0 {
+		pass(60 * time.Millisecond)
+		u.send(8)
+		if s := u.balanced(); s.InFlight != 10 || s.Results[Shed] != 3 || s.Results[Compared] != 0 || s.Workers != 2 {
+			t.Fatalf("%+v", s)
+		}
+		pass(39 * time.Millisecond)
+		synctest.Wait()
+		if s := u.balanced(); s.InFlight != 10 {
+			t.Fatalf("%+v", s)
+		}
+		pass(time.Millisecond)
+		synctest.Wait()
+		if s := u.balanced(); s.InFlight != 7 || s.Results[Shed] != 6 {
+			t.Fatalf("%+v", s)
+		}
+		pass(60 * time.Millisecond)
+		synctest.Wait()
+		if s := u.balanced(); s.InFlight != 2 || s.Results[Shed] != 11 {
 			t.Fatalf("%+v", s)
 		}
 		close(release)

@@ -15,7 +15,8 @@ const (
 	// Compared: an Outcome was handed to Config.Done, with an answer or with
 	// an error word.
 	Compared Result = iota
-	// Shed: MaxInFlight replays were in flight, or Memory was used up.
+	// Shed: MaxInFlight replays were in flight and as many waiting as may, or
+	// this one waited too long, or Memory was used up.
 	Shed
 	// RateLimited: MaxRate was used up.
 	RateLimited

@@ -46,9 +46,11 @@ type Config struct {
 	// instead, up to MaxTimeout. Zero means 2s; at most MaxTimeout.
 	Timeout time.Duration
 	// MaxInFlight bounds the replays under way, and so connections and
-	// goroutines; beyond it exchanges are shed, never queued. Zero means 64.
-	// Memory is about MaxInFlight x (2 x MaxBody + 192 KiB) when all answers
-	// are as large as can be.
+	// goroutines. Zero means 64. Beyond it exchanges wait, at most 4 x
+	// MaxInFlight and none longer than 100 ms, as captured ones come in bursts
+	// that the traffic did not have; all others are shed. Memory is about
+	// MaxInFlight x (2 x MaxBody + 192 KiB) when all answers are as large as
+	// can be.
 	MaxInFlight int
 	// Memory bounds the bodies that are held, with other Replayers that have
 	// the same; beyond it exchanges are shed too. Nil means no bound but
@@ -115,7 +117,11 @@ type Replayer struct {
 	selected uint64
 	results  [NumResults]uint64
 	errors   [len(errorWords)]uint64
-	inFlight int
+	inFlight int // with a worker
+	// waiting are taken and have no worker yet, the oldest first. While there
+	// are any, MaxInFlight replays have one, and late is set.
+	waiting []waiting
+	late    *time.Timer
 	// workers are all, idle those without a job; the last one rested least.
 	workers map[*worker]struct{}
 	idle    []*worker
@@ -238,6 +244,20 @@ func (r *Replayer) breakerChanged(_, to gobreaker.State) {
 	}
 }
 
+// How long an exchange may wait for a worker, and how many for each of
+// MaxInFlight. A reader of packets hands out together what came within some
+// milliseconds, and on a busy machine within some tens of them.
+const (
+	longestWait = 100 * time.Millisecond
+	waitingFor  = 4
+)
+
+// waiting is a job that has no worker yet.
+type waiting struct {
+	job
+	since time.Time
+}
+
 // Submit takes an exchange to replay. It never waits. The exchange is frozen
 // and is shared until the replay ends. It ends in exactly one result: Compared
 // by a call of Done, any other by a count alone.
@@ -250,36 +270,24 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 		return
 	}
 	if r.inFlight >= r.config.MaxInFlight {
-		r.results[Shed]++
-		return
+		r.dropLate(time.Now())
 	}
+	full := r.inFlight >= r.config.MaxInFlight
 	j := job{x: x, life: r.life, held: heldBy(x)}
-	if !r.config.Memory.take(j.held) {
+	if full && len(r.waiting) >= waitingFor*r.config.MaxInFlight || !r.config.Memory.take(j.held) {
 		r.results[Shed]++
 		return
 	}
-	begun := false
-	defer func() {
-		if !begun {
-			r.config.Memory.add(-j.held)
+	if full {
+		r.waiting = append(r.waiting, waiting{j, time.Now()})
+		if r.late == nil {
+			r.late = time.AfterFunc(longestWait, r.tooLate)
 		}
-	}()
-	if r.breaker != nil {
-		var err error
-		if j.report, err = r.breaker.Allow(); err != nil {
-			r.results[BreakerOpen]++
-			return
-		}
-	}
-	if r.limiter != nil && !r.limiter.Allow() {
-		if j.report != nil {
-			j.report(errNotSaid)
-		}
-		r.results[RateLimited]++
 		return
 	}
-	r.inFlight++
-	begun = true
+	if !r.admit(&j) {
+		return
+	}
 	var w *worker
 	if n := len(r.idle); n > 0 {
 		w, r.idle[n-1] = r.idle[n-1], nil
@@ -293,7 +301,64 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 	w.jobs <- j
 }
 
-// finished counts a job, and says whether the worker goes on.
+// admit asks the breaker and the limiter. It counts j as in flight, or its
+// result and gives back what it held.
+func (r *Replayer) admit(j *job) bool {
+	if r.breaker != nil {
+		var err error
+		if j.report, err = r.breaker.Allow(); err != nil {
+			r.drop(j, BreakerOpen)
+			return false
+		}
+	}
+	if r.limiter != nil && !r.limiter.Allow() {
+		if j.report != nil {
+			j.report(errNotSaid)
+		}
+		r.drop(j, RateLimited)
+		return false
+	}
+	r.inFlight++
+	return true
+}
+
+// drop counts a job that no worker had.
+func (r *Replayer) drop(j *job, result Result) {
+	r.config.Memory.add(-j.held)
+	r.results[result]++
+}
+
+// oldest takes the first of those that wait.
+func (r *Replayer) oldest() job {
+	j := r.waiting[0].job
+	r.waiting[0] = waiting{}
+	r.waiting = r.waiting[1:]
+	return j
+}
+
+// dropLate sheds those that have waited too long.
+func (r *Replayer) dropLate(now time.Time) {
+	for len(r.waiting) > 0 && now.Sub(r.waiting[0].since) >= longestWait {
+		j := r.oldest()
+		r.drop(&j, Shed)
+	}
+}
+
+// tooLate is what the timer calls.
+func (r *Replayer) tooLate() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	r.dropLate(now)
+	if len(r.waiting) == 0 {
+		r.late = nil
+		return
+	}
+	r.late.Reset(r.waiting[0].since.Add(longestWait).Sub(now))
+}
+
+// finished counts a job, gives the worker the next one that waits, and says
+// whether it goes on.
 func (r *Replayer) finished(w *worker, result Result, word string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -304,6 +369,15 @@ func (r *Replayer) finished(w *worker, result Result, word string) bool {
 			if e == word {
 				r.errors[i]++
 			}
+		}
+	}
+	if len(r.waiting) > 0 {
+		r.dropLate(time.Now())
+	}
+	for len(r.waiting) > 0 {
+		if j := r.oldest(); r.admit(&j) {
+			w.jobs <- j
+			return true
 		}
 	}
 	if r.stopping {
@@ -422,10 +496,14 @@ func (r *Replayer) Resume() {
 	r.mu.Unlock()
 }
 
-// giveUp ends the replays that are in flight now.
+// giveUp ends the replays that are in flight now, and those that wait.
 func (r *Replayer) giveUp() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for len(r.waiting) > 0 {
+		j := r.oldest()
+		r.drop(&j, Stopped)
+	}
 	r.end()
 	r.life, r.end = context.WithCancel(context.Background())
 	for w := range r.workers {
@@ -445,7 +523,7 @@ func (r *Replayer) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.Selected, s.Results, s.Errors = r.selected, r.results, r.errors
-	s.InFlight, s.Workers = r.inFlight, len(r.workers)
+	s.InFlight, s.Workers = r.inFlight+len(r.waiting), len(r.workers)
 	return s
 }
 

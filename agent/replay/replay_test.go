@@ -984,9 +984,10 @@ func TestShed(t *testing.T) {
 	for range 10 {
 		u.Submit(get("/"))
 	}
-	if s := u.balanced(); s.Results[Shed] != 7 || s.InFlight != 3 {
+	if s := u.balanced(); s.Results[Shed] != 0 || s.InFlight != 10 {
 		t.Errorf("%+v", s)
 	}
+	u.until("what waited is shed", func(s Stats) bool { return s.Results[Shed] == 7 && s.InFlight == 3 })
 	close(goOn)
 	for range 3 {
 		u.next().ok(t, 200, "ok")

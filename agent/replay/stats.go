@@ -17,7 +17,8 @@ type Stats struct {
 	Selected uint64
 	// Results counts by Result.
 	Results [NumResults]uint64
-	// InFlight is the number of replays under way now, Done included.
+	// InFlight is the number of replays under way now, Done included, and of
+	// exchanges that wait for one to end.
 	InFlight int
 	// Errors counts the outcomes by error word, in the order of ErrorWords.
 	// Their sum is part of Results[Compared].
