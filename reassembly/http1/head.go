@@ -2,6 +2,8 @@ package http1
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strings"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -95,7 +97,7 @@ func trim(b []byte) []byte {
 // folded value is a copy).
 func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 	for i := 0; ; {
-		n := bytes.IndexByte(b[i:], '\n')
+		n, colon := line(b[i:])
 		if n < 0 {
 			return -1
 		}
@@ -107,7 +109,6 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 		if f.fields++; f.fields > maxFields {
 			continue
 		}
-		colon := bytes.IndexByte(l, ':')
 		if colon <= 0 || l[0] == ' ' || l[0] == '\t' { // or a fold without a field before it
 			f.doubt = exchange.DoubtSyntax
 			continue
@@ -141,9 +142,65 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 	}
 }
 
-// named says whether b is a name, in any case. The usual spelling is cheap.
+// Eight bytes are looked at in one word: lanes has a 1 in each byte, and the
+// lowest bit that zeroes(w ^ c*lanes) sets is in the first byte that is c.
+const (
+	lanes    = 0x0101010101010101
+	topBits  = lanes << 7
+	newlines = '\n' * lanes
+	colons   = ':' * lanes
+)
+
+func zeroes(w uint64) uint64 { return (w - lanes) &^ w & topBits }
+
+// farLine is how many bytes of a line line looks at by itself; what is longer is
+// faster found by bytes.IndexByte, whose call costs as much as some words do.
+const farLine = 64
+
+// line gives the length of the line at the beginning of b without its LF, -1
+// when that is not there, and where its first colon is, -1 without one.
+func line(b []byte) (n, colon int) {
+	i := 0
+	for ; len(b)-i >= 8; i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		lf, c := zeroes(w^newlines), zeroes(w^colons)
+		if lf|c == 0 {
+			continue
+		}
+		// No byte has a bit in both, so this leaves what stands before the LF.
+		if c &= lf - 1; c == 0 {
+			return i + bits.TrailingZeros64(lf)/8, -1
+		}
+		colon = i + bits.TrailingZeros64(c)/8
+		if lf != 0 {
+			return i + bits.TrailingZeros64(lf)/8, colon
+		}
+		for i += 8; len(b)-i >= 8 && i < farLine; i += 8 {
+			if lf = zeroes(binary.LittleEndian.Uint64(b[i:]) ^ newlines); lf != 0 {
+				return i + bits.TrailingZeros64(lf)/8, colon
+			}
+		}
+		if n = bytes.IndexByte(b[i:], '\n'); n < 0 {
+			return -1, colon
+		}
+		return i + n, colon
+	}
+	colon = -1
+	for ; i < len(b); i++ {
+		switch {
+		case b[i] == '\n':
+			return i, colon
+		case b[i] == ':' && colon < 0:
+			colon = i
+		}
+	}
+	return -1, colon
+}
+
+// named says whether b is a name, in any case. What begins with another letter
+// and the usual spelling are cheap.
 func named(b []byte, usual string) bool {
-	return string(b) == usual || exchange.EqualFoldToken(b, usual)
+	return len(b) == len(usual) && b[0]|0x20 == usual[0]|0x20 && (string(b) == usual || exchange.EqualFoldToken(b, usual))
 }
 
 // note takes what a field says about its message.
@@ -165,6 +222,10 @@ func (f *framingFields) note(name, value []byte) {
 		}
 	case 10:
 		if named(name, "Connection") {
+			if string(value) == "keep-alive" { // most often
+				f.keep = true
+				return
+			}
 			eachToken(value, func(t []byte) {
 				switch {
 				case named(t, "close"):
