@@ -195,6 +195,8 @@ const (
 	// few remembered ones the map of more is made anew, because maps do not
 	// shrink.
 	maxFree = 1000
+	// recentBits is the size of Assembler.recent, as a power of two.
+	recentBits = 10
 )
 
 // Assembler follows the connections of one shard. Not safe for concurrent use.
@@ -211,7 +213,9 @@ type Assembler struct {
 	conns  map[key]*Conn
 	order  []*Conn // every connection once, for the rounds of Tick
 	cursor int
-	last   *Conn // of the last segment
+	// recent are connections of the last segments, each in its place: it spares
+	// making their keys and looking them up.
+	recent [1 << recentBits]*Conn
 	free   *Conn
 	nFree  int
 	peak   int // most connections since the map was made
@@ -277,7 +281,8 @@ func (a *Assembler) Segment(s *Segment) {
 	if s.Time > a.now {
 		a.now = s.Time
 	}
-	c := a.last
+	at := &a.recent[recentAt(s.SrcPort, s.DstPort)]
+	c := *at
 	from := -1
 	if c != nil && s.Network == 0 && a.splits == 0 {
 		from = c.sender(s)
@@ -295,7 +300,7 @@ func (a *Assembler) Segment(s *Segment) {
 			}
 			c = a.open(k)
 		}
-		a.last = c
+		*at = c
 	}
 	if s.Flags&SYN != 0 {
 		c = a.syn(c, s, from)

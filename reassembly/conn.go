@@ -7,11 +7,12 @@ import (
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
-// key names a connection; the endpoint that sorts first comes first.
+// key names a connection; the endpoint that sorts first comes first. No byte of
+// it is padding, so that maps hash and compare it in one piece.
 type key struct {
 	addr   [2][16]byte
 	port   [2]uint16
-	domain uint16
+	domain uint32
 	// split is 0 but for a connection whose endpoints another one has too, in
 	// another network.
 	split uint32
@@ -21,9 +22,9 @@ type key struct {
 func keyOf(s *Segment) (key, int) {
 	d := bytes.Compare(s.Src[:], s.Dst[:])
 	if d < 0 || d == 0 && s.SrcPort <= s.DstPort {
-		return key{[2][16]byte{s.Src, s.Dst}, [2]uint16{s.SrcPort, s.DstPort}, s.Domain, 0}, 0
+		return key{[2][16]byte{s.Src, s.Dst}, [2]uint16{s.SrcPort, s.DstPort}, uint32(s.Domain), 0}, 0
 	}
-	return key{[2][16]byte{s.Dst, s.Src}, [2]uint16{s.DstPort, s.SrcPort}, s.Domain, 0}, 1
+	return key{[2][16]byte{s.Dst, s.Src}, [2]uint16{s.DstPort, s.SrcPort}, uint32(s.Domain), 0}, 1
 }
 
 // sender says which endpoint of c sent s, -1 when s is not of c. It agrees with
@@ -31,7 +32,7 @@ func keyOf(s *Segment) (key, int) {
 func (c *Conn) sender(s *Segment) int {
 	k := &c.key
 	switch {
-	case k.domain != s.Domain:
+	case k.domain != uint32(s.Domain):
 		return -1
 	case k.port[0] == s.SrcPort && k.port[1] == s.DstPort && k.addr[0] == s.Src && k.addr[1] == s.Dst:
 		return 0
@@ -40,6 +41,10 @@ func (c *Conn) sender(s *Segment) int {
 	}
 	return -1
 }
+
+// recentAt is the place in Assembler.recent of connections between two ports, in
+// either order. Clients take every second port, and servers share a few.
+func recentAt(a, b uint16) uint32 { return uint32(a^b) * 0x9e3779b1 >> (32 - recentBits) }
 
 type connState uint8
 
@@ -232,7 +237,7 @@ func (c *Conn) Flow(f *exchange.Flow) (domain uint16) {
 	i := max(c.client, 0)
 	f.Client = netip.AddrPortFrom(netip.AddrFrom16(c.key.addr[i]).Unmap(), c.key.port[i])
 	f.Server = netip.AddrPortFrom(netip.AddrFrom16(c.key.addr[1-i]).Unmap(), c.key.port[1-i])
-	return c.key.domain
+	return uint16(c.key.domain)
 }
 
 // ISN is the client's initial sequence number, or the first position seen.
@@ -377,8 +382,8 @@ func (a *Assembler) forget(c *Conn) {
 	a.order[last] = nil
 	a.order = a.order[:last]
 	a.budget.Give(connCost)
-	if a.last == c {
-		a.last = nil
+	if at := &a.recent[recentAt(c.key.port[0], c.key.port[1])]; *at == c {
+		*at = nil
 	}
 	c.state = connFree
 	if a.nFree < maxFree {
@@ -420,7 +425,7 @@ func (a *Assembler) syn(c *Conn, s *Segment, from int) *Conn {
 		k := c.key
 		a.forget(c)
 		c = a.open(k)
-		a.last = c
+		a.recent[recentAt(s.SrcPort, s.DstPort)] = c
 		h = &c.half[from]
 	}
 	if h.state == halfStarting || h.state == halfUnset || h.off == 0 {
