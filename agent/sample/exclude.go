@@ -157,7 +157,7 @@ type detector struct {
 }
 
 // words are what the default rules know of words. Most words of a request are
-// none of theirs, and are told by first byte and length.
+// none of theirs, and are told by first byte, in either case, and length.
 type words[T any] struct {
 	lengths [256]uint64
 	known   map[string]T
@@ -167,11 +167,17 @@ func newWords[T any]() words[T] { return words[T]{known: map[string]T{}} }
 
 func (w *words[T]) set(word string, v T) {
 	w.lengths[word[0]] |= 1 << len(word)
+	if c := word[0]; 'a' <= c && c <= 'z' {
+		w.lengths[c-('a'-'A')] |= 1 << len(word)
+	}
 	w.known[word] = v
 }
 
+// may says whether there may be a word of n bytes that begins with that one.
+func (w *words[T]) may(first byte, n int) bool { return w.lengths[first]>>n&1 != 0 }
+
 func (w *words[T]) find(word []byte) (v T) {
-	if len(word) == 0 || w.lengths[word[0]]>>len(word)&1 == 0 {
+	if len(word) == 0 || !w.may(word[0], len(word)) {
 		return v
 	}
 	return w.known[string(word)]
@@ -247,7 +253,12 @@ func (d *detector) hits(p *path, query []byte) rules {
 	var open uint64
 	var word [longestWord]byte
 	for i := range p.spans {
-		w := d.segments.find(fold(&word, p.segment(i), p.spans[i].encoded, true))
+		seg, encoded := p.segment(i), p.spans[i].encoded
+		if !encoded && (len(seg) == 0 || !d.segments.may(seg[0], stem(seg))) {
+			open = 0
+			continue
+		}
+		w := d.segments.find(fold(&word, seg, encoded, true))
 		hit |= w.rules
 		for both := open & w.second; both != 0; both &= both - 1 {
 			hit |= d.pairs[bits.TrailingZeros64(both)]
@@ -256,19 +267,27 @@ func (d *detector) hits(p *path, query []byte) rules {
 	}
 	var members uint64
 	for len(query) > 0 {
-		i := bytes.IndexByte(query, '&')
-		if i < 0 {
-			i = len(query)
+		i, encoded := 0, false
+		for i < len(query) && query[i] != '=' && query[i] != '&' {
+			encoded = encoded || query[i] == '%'
+			i++
 		}
 		key := query[:i]
-		if j := bytes.IndexByte(key, '='); j >= 0 {
-			key = key[:j]
+		if i < len(query) && query[i] == '=' {
+			if n := bytes.IndexByte(query[i:], '&'); n >= 0 {
+				i += n
+			} else {
+				i = len(query)
+			}
 		}
-		encoded := bytes.IndexByte(key, '%') >= 0 && validEncoding(key)
+		query = query[min(i+1, len(query)):]
+		encoded = encoded && validEncoding(key)
+		if !encoded && (len(key) == 0 || !d.keys.may(key[0], len(key))) {
+			continue
+		}
 		w := d.keys.find(fold(&word, key, encoded, false))
 		hit |= w.rules
 		members |= w.member
-		query = query[min(i+1, len(query)):]
 	}
 	for _, l := range d.lists {
 		if members&l.members == l.members {
@@ -276,6 +295,16 @@ func (d *detector) hits(p *path, query []byte) rules {
 		}
 	}
 	return hit
+}
+
+// stem is how long a segment is up to its parameters or its file extension.
+func stem(seg []byte) int {
+	for i, c := range seg {
+		if c == ';' || c == '.' && i > 0 {
+			return i
+		}
+	}
+	return len(seg)
 }
 
 // fold writes b decoded and in lower case; "" when it is longer than any word.

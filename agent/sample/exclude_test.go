@@ -1,6 +1,7 @@
 package sample
 
 import (
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -102,6 +103,75 @@ func TestDefaultExclusions(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is left out without a look at the words is what the words would not hit.
+func TestHitsAgreeWithWords(t *testing.T) {
+	d := newDetector()
+	words := append(slices.Collect(maps.Keys(d.segments.known)), "api", "users", "a", "")
+	keys := append(slices.Collect(maps.Keys(d.keys.known)), "q", "")
+	slices.Sort(words)
+	slices.Sort(keys)
+	spelled := func(t *rapid.T, list []string) string {
+		w := []byte(rapid.SampledFrom(list).Draw(t, "word"))
+		for i := range w {
+			if rapid.IntRange(0, 3).Draw(t, "upper") == 0 {
+				w[i] = strings.ToUpper(string(w[i]))[0]
+			}
+		}
+		s := string(w)
+		if i := rapid.IntRange(0, len(s)+8).Draw(t, "encoded"); i < len(s) {
+			s = fmt.Sprintf("%s%%%02x%s", s[:i], s[i], s[i+1:])
+		}
+		return s + rapid.SampledFrom([]string{"", "", "", "x", ".php", ";v=1", "%zz", ".", strings.Repeat("y", 40)}).Draw(t, "more")
+	}
+	plain := func(s string, segment bool) string {
+		if u, err := url.PathUnescape(s); err == nil {
+			s = u
+		}
+		if segment && s != "" {
+			if i := strings.IndexByte(s, ';'); i >= 0 {
+				s = s[:i]
+			}
+			if i := strings.IndexByte(s[min(1, len(s)):], '.'); i >= 0 {
+				s = s[:i+1]
+			}
+		}
+		return strings.ToLower(s)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		var path, query string
+		var segments, names []string
+		for range rapid.IntRange(1, 4).Draw(t, "segments") {
+			s := spelled(t, words)
+			path += "/" + s
+			segments = append(segments, plain(s, true))
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "keys") {
+			k := spelled(t, keys)
+			names = append(names, plain(k, false))
+			query += k + rapid.SampledFrom([]string{"&", "=&", "=token&", "=a=b%6&"}).Draw(t, "value")
+		}
+		var want rules
+		for i, r := range defaultRules {
+			hit := slices.ContainsFunc(r.segments, func(s string) bool { return slices.Contains(segments, s) })
+			for _, p := range r.pairs {
+				for at := range segments[1:] {
+					hit = hit || segments[at] == p[0] && segments[at+1] == p[1]
+				}
+			}
+			for _, list := range r.keys {
+				hit = hit || !slices.ContainsFunc(list, func(k string) bool { return !slices.Contains(names, strings.ToLower(k)) })
+			}
+			if hit {
+				want |= 1 << i
+			}
+		}
+		p := textPath(path)
+		if got := d.hits(&p, []byte(query)); got != want {
+			t.Fatalf("%s?%s hits %b, want %b", path, query, got, want)
+		}
+	})
 }
 
 func TestExclusionsSwitchOff(t *testing.T) {

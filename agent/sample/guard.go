@@ -2,6 +2,7 @@ package sample
 
 import (
 	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +98,56 @@ func bucketOf(ns float64) int {
 	return min(int(math.Ceil(math.Log(us)*perLogStep)), guardBuckets-1)
 }
 
+// firstBuckets has the bucket of the first time of each cell: 64 cells between a
+// power of two and the next, in ns. lastOf has the last time of each bucket. A
+// cell is smaller than a bucket, so that a time lies in the bucket of its cell's
+// first one or in the next.
+var firstBuckets, lastOf = bucketTables()
+
+const (
+	cellBits = 6
+	// maxOctave is that of the last bucket's first time.
+	maxOctave = 40
+)
+
+func bucketTables() (first [maxOctave << cellBits]uint16, last [guardBuckets]int64) {
+	for i := range last[:guardBuckets-1] {
+		// The last time that bucketOf puts at most here, by halving.
+		low, high := int64(0), int64(1)<<maxOctave
+		for low < high {
+			if mid := (low + high + 1) / 2; bucketOf(float64(mid)) <= i {
+				low = mid
+			} else {
+				high = mid - 1
+			}
+		}
+		last[i] = low
+	}
+	last[guardBuckets-1] = math.MaxInt64
+	for octave := cellBits; octave < maxOctave; octave++ {
+		for cell := range int64(1 << cellBits) {
+			first[octave<<cellBits|int(cell)] = uint16(bucketOf(float64((1<<cellBits | cell) << (octave - cellBits))))
+		}
+	}
+	return first, last
+}
+
+// bucketOfTime is bucketOf for a whole number, by the tables.
+func bucketOfTime(ns int64) int {
+	if ns <= 1000 {
+		return 0
+	}
+	octave := bits.Len64(uint64(ns)) - 1
+	if octave >= maxOctave {
+		return guardBuckets - 1
+	}
+	i := int(firstBuckets[octave<<cellBits|int(ns>>(octave-cellBits)&(1<<cellBits-1))])
+	if ns > lastOf[i] {
+		i++
+	}
+	return i
+}
+
 func bucketTop(i int) time.Duration {
 	return time.Duration(math.Exp(float64(i)/perLogStep) * 1e3)
 }
@@ -112,7 +163,7 @@ func (t *times) add(ttfb int64, status int) {
 	if status >= 500 || status == 429 {
 		t.errors++
 	}
-	t.buckets[bucketOf(float64(ttfb))]++
+	t.buckets[bucketOfTime(ttfb)]++
 }
 
 func (t *times) merge(o *times) {

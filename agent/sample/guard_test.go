@@ -436,6 +436,35 @@ func TestBucketOf(t *testing.T) {
 	}
 }
 
+// The tables against the formula, at every place where it turns and around it.
+func TestBucketOfTime(t *testing.T) {
+	check := func(ns int64) {
+		if got, want := bucketOfTime(ns), bucketOf(float64(ns)); got != want {
+			t.Errorf("bucketOfTime(%d) = %d, want %d", ns, got, want)
+		}
+	}
+	for i := range guardBuckets {
+		for d := int64(-2); d <= 2; d++ {
+			check(int64(math.Exp(float64(i)/perLogStep)*1e3) + d)
+		}
+	}
+	for octave := range 63 {
+		for cell := int64(64); cell < 128; cell++ {
+			for d := int64(-1); d <= 1; d++ {
+				check(cell<<octave>>6 + d)
+			}
+		}
+	}
+	check(math.MinInt64)
+	check(math.MaxInt64)
+	rapid.Check(t, func(t *rapid.T) {
+		ns := rapid.Int64Range(0, 1<<42).Draw(t, "ns") >> rapid.IntRange(0, 41).Draw(t, "shift")
+		if got, want := bucketOfTime(ns), bucketOf(float64(ns)); got != want {
+			t.Fatalf("bucketOfTime(%d) = %d, want %d", ns, got, want)
+		}
+	})
+}
+
 // binomialTail against exact sums.
 func TestBinomialTail(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

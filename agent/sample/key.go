@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -102,16 +103,43 @@ func appendOffset(b []byte, offset uint64) []byte {
 // picker turns the keys of one request into numbers, each made when it is first
 // asked for. It belongs to one goroutine.
 type picker struct {
+	// hash is for what is as long as a client likes; buf is for connections.
 	hash hash.Hash
 	buf  []byte
 	sum  [sha256.Size]byte
+	// spelled are connections of the last requests, by a few bits of each.
+	spelled [64]spelledConn
 	// have and v are the numbers of the request, by byKind; that of a header is
 	// made each time.
 	have [byConnection + 1]bool
 	v    [byConnection + 1]uint32
 }
 
+// spelledConn is a connection whose key was spelled, with the salt before it: the
+// requests of one share that part, and making it costs as much as hashing it.
+type spelledConn struct {
+	client, server netip.AddrPort
+	isn            uint32
+	n              int // of text; 0 when there is none
+	text           [120]byte
+}
+
 func newPicker() picker { return picker{hash: sha256.New(), buf: make([]byte, 0, 256)} }
+
+// connection puts the salt and the key of the head's connection into buf.
+func (p *picker) connection(h *exchange.Head) {
+	f := h.Flow
+	s := &p.spelled[(uint32(f.Client.Port())^h.ISN)%uint32(len(p.spelled))]
+	if s.n > 0 && s.isn == h.ISN && s.client == f.Client && s.server == f.Server {
+		p.buf = append(p.buf[:0], s.text[:s.n]...)
+		return
+	}
+	p.buf = appendConnection(append(p.buf[:0], saltPrefix...), f, h.ISN)
+	if len(p.buf) <= len(s.text) { // not with an address that has a zone
+		s.client, s.server, s.isn = f.Client, f.Server, h.ISN
+		s.n = copy(s.text[:], p.buf)
+	}
+}
 
 // next forgets the last request.
 func (p *picker) next() { p.have = [byConnection + 1]bool{} }
@@ -130,22 +158,23 @@ func (p *picker) number(by *By, h *exchange.Head, t *target) uint32 {
 	if p.have[kind] {
 		return p.v[kind]
 	}
-	p.start()
 	switch kind {
 	case byURL:
+		p.start()
 		p.hash.Write(h.Method)
 		p.hash.Write(zeroByte)
 		p.hash.Write(t.path)
 		p.hash.Write(zeroByte)
 		p.hash.Write(t.query)
+		p.v[kind] = p.finish()
 	default:
-		p.buf = appendConnection(p.buf[:0], h.Flow, h.ISN)
+		p.connection(h)
 		if kind == byRequest {
 			p.buf = appendOffset(p.buf, h.Offset)
 		}
-		p.hash.Write(p.buf)
+		p.v[kind] = number(sha256.Sum256(p.buf))
 	}
-	p.have[kind], p.v[kind] = true, p.finish()
+	p.have[kind] = true
 	return p.v[kind]
 }
 

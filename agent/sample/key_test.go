@@ -1,8 +1,11 @@
 package sample
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -77,6 +80,29 @@ func TestPickerForgets(t *testing.T) {
 	if b := p.number(&By{}, h, &target); a == b {
 		t.Error("the next request has the number of the one before")
 	}
+}
+
+// One picker spells many connections, in any order, as RequestKey does: those
+// that share a place in its memory, that differ in one field alone, and those
+// too long for it.
+func TestPickerSpellsEveryConnection(t *testing.T) {
+	clients := []string{"192.0.2.1:40000", "192.0.2.1:40064", "192.0.2.2:40000", "[2001:db8::1]:40000", "[2001:db8:1111:2222:3333:4444:5555:6666]:40000", "[fe80::1%a-zone-with-quite-a-long-name-for-one-interface]:40000"}
+	servers := []string{"198.51.100.7:8080", "198.51.100.7:8081", "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535"}
+	p := newPicker()
+	rapid.Check(t, func(t *rapid.T) {
+		f := &exchange.Flow{
+			Client: netip.MustParseAddrPort(rapid.SampledFrom(clients).Draw(t, "client")),
+			Server: netip.MustParseAddrPort(rapid.SampledFrom(servers).Draw(t, "server")),
+		}
+		h := &exchange.Head{Flow: f, ISN: rapid.SampledFrom([]uint32{0, 1, 64, 1 << 31}).Draw(t, "isn"), Offset: rapid.Uint64().Draw(t, "offset")}
+		want := number(sha256.Sum256([]byte("request\x00" + RequestKey(f, h.ISN, h.Offset))))
+		for range 2 { // made, and remembered
+			p.next()
+			if got := p.number(&By{}, h, &target{}); got != want {
+				t.Fatalf("number %d, want %d", got, want)
+			}
+		}
+	})
 }
 
 func TestParseByErrors(t *testing.T) {

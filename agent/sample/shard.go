@@ -93,7 +93,7 @@ func (r *request) hostName() []byte {
 
 func ownTraffic(fields []exchange.HeadField) bool {
 	for i := range fields {
-		if !foldEqual(fields[i].Name, roleHeader) {
+		if name := fields[i].Name; len(name) != len(roleHeader) || !foldEqual(name, roleHeader) {
 			continue
 		}
 		role := bytes.TrimSpace(fields[i].Value)
