@@ -71,11 +71,11 @@ type part struct {
 }
 
 func (s *script) send(toServer bool, x int, parts ...part) {
-	m := segmenttest.Message{ToServer: toServer, Exchange: x}
+	m := segmenttest.Message{ToServer: toServer}
 	for _, p := range parts {
 		from := len(m.Bytes)
 		m.Bytes = append(m.Bytes, p.bytes...)
-		m.Spans = append(m.Spans, segmenttest.Span{Part: p.kind, From: from, To: len(m.Bytes)})
+		m.Spans = append(m.Spans, segmenttest.Span{Part: p.kind, From: from, To: len(m.Bytes), Exchange: x})
 	}
 	if len(m.Bytes) > 0 {
 		s.c.Messages = append(s.c.Messages, m)
@@ -95,7 +95,7 @@ func (s *script) message(toServer bool, x int, head string, body []part) {
 
 // ack lets a side acknowledge what it has.
 func (s *script) ack(toServer bool) {
-	s.c.Messages = append(s.c.Messages, segmenttest.Message{ToServer: toServer, Exchange: -1})
+	s.c.Messages = append(s.c.Messages, segmenttest.Message{ToServer: toServer})
 }
 
 func filler(r *rand.Rand, n int) []byte {
@@ -138,7 +138,7 @@ func chunks(r *rand.Rand, b []byte) (out []part) {
 // Write implements segmenttest.Model.
 func (m model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
 	w := &script{r: r}
-	w.c.Pipelined, w.c.Likely = m.pipeline, map[int]bool{}
+	w.c.Pipelined = m.pipeline
 	size := func() int {
 		if small {
 			return r.IntN(60)
@@ -225,7 +225,6 @@ func (m model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
 			}
 		})
 		w.c.Wants = append(w.c.Wants, line(method, target, status, len(body), len(rbody), sha256.Sum256(body), sha256.Sum256(rbody), interim))
-		w.c.Likely[x] = bytes.HasPrefix(rbody, []byte("H"))
 		if !m.pipeline || r.IntN(3) == 0 {
 			flush()
 		}
@@ -242,85 +241,20 @@ func run(t testing.TB, segs []seg, path segmenttest.Path, w exchange.Want) resul
 	})
 }
 
-// scene is a conversation and how it came to the tap.
-type scene struct {
-	*segmenttest.Conversation
-	whole []seg // as sent
-	segs  []seg // as captured
-	path  segmenttest.Path
-	mss   int
-	wrap  segmenttest.Part
-	by    []string
-}
-
-// stage writes a conversation and lets it go over the network.
-func stage(r *rand.Rand, pipeline bool) *scene {
-	s := &scene{mss: segmenttest.RandomMSS(r), path: segmenttest.Path(r.IntN(2) == 0)}
-	s.Conversation = model{pipeline}.Write(r, s.mss < 100)
-	isn := segmenttest.RandomISN(r)
-	if r.IntN(2) == 0 {
-		isn, s.wrap = segmenttest.WrapISN(r, s.Conversation)
-	}
-	s.whole = segmenttest.Cut(r, s.Conversation, s.mss, isn)
-	s.capture(r, s.whole)
-	return s
-}
-
-// capture lets segments go over the network to the tap.
-func (s *scene) capture(r *rand.Rand, sent []seg) {
-	all := segmenttest.File()
-	if s.path == segmenttest.Live {
-		all = segmenttest.Network()
-	}
-	s.segs, s.by = segmenttest.Mutate(r, sent, all)
-	segmenttest.Stamp(r, s.segs, []int64{10_000, 1_000_000, 20_000_000}[r.IntN(3)])
-}
-
-func (s *scene) String() string {
-	return fmt.Sprintf("%s, MSS %d, wrap in %q, pipelined %v, %s", s.path, s.mss, s.wrap, s.Pipelined, strings.Join(s.by, ", "))
-}
-
-// same says whether two lists have the same lines in any order.
-func same(a, b []string) bool {
-	a, b = slices.Clone(a), slices.Clone(b)
-	slices.Sort(a)
-	slices.Sort(b)
-	return slices.Equal(a, b)
-}
-
-// missing gives the lines of want that got has not, and what got has besides.
-func missing(got, want []string) (missing []int, false_ []string) {
-	left := map[string]int{}
-	for _, g := range got {
-		left[g]++
-	}
-	for x, w := range want {
-		if left[w]--; left[w] < 0 {
-			missing = append(missing, x)
-		}
-	}
-	for g, n := range left {
-		if n > 0 {
-			false_ = append(false_, g)
-		}
-	}
-	return missing, false_
-}
-
 // What the network may do to the segments does not change the exchanges.
 func TestExchangesSurviveTheNetwork(t *testing.T) {
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := stage(r, r.IntN(3) == 0)
+		s := segmenttest.Stage(r, model{r.IntN(3) == 0})
 		w := exchange.WantList
 		if r.IntN(2) == 0 {
 			w = exchange.WantWhole
 		}
-		res := run(t, s.segs, s.path, w)
-		if got := lines(&res); !same(got, s.Wants) {
-			segmenttest.Dump(t, s.segs)
+		res := run(t, s.Segs, s.Path, w)
+		if got := lines(&res); !segmenttest.Same(got, s.Wants) {
+			segmenttest.Dump(t, s.Segs)
 			t.Errorf("%s: got %d exchanges\n%s\nwant\n%s\n%+v", s, len(got), strings.Join(got, "\n"), strings.Join(s.Wants, "\n"), res.Parser)
 		}
-		if n := run(t, s.segs, s.path, exchange.WantFrame).N; n != len(s.Wants) {
+		if n := run(t, s.Segs, s.Path, exchange.WantFrame).N; n != len(s.Wants) {
 			t.Errorf("%s: framed only: %d of %d", s, n, len(s.Wants))
 		}
 	})
@@ -332,11 +266,11 @@ func TestExchangesSurviveTheNetwork(t *testing.T) {
 func TestLossSpoilsOnlyItsExchanges(t *testing.T) {
 	clean, gone, whole, kept := 0, 0, 0, 0
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := stage(r, r.IntN(4) == 0)
-		left := segmenttest.Drop(r, s.segs, s.path, []int{3, 10, 40}[r.IntN(3)])
-		res := run(t, left, s.path, exchange.WantList)
-		lost, _ := missing(lines(&res), s.Wants)
-		if _, bad := missing(certain(&res), s.Wants); len(bad) > 0 {
+		s := segmenttest.Stage(r, model{r.IntN(4) == 0})
+		left := segmenttest.Drop(r, s.Segs, s.Path, []int{3, 10, 40}[r.IntN(3)])
+		res := run(t, left, s.Path, exchange.WantList)
+		lost, _ := segmenttest.Compare(lines(&res), s.Wants)
+		if _, bad := segmenttest.Compare(certain(&res), s.Wants); len(bad) > 0 {
 			segmenttest.Dump(t, left)
 			t.Errorf("%s: false exchanges %q\n%+v", s, bad, res.Parser)
 		}
@@ -344,7 +278,7 @@ func TestLossSpoilsOnlyItsExchanges(t *testing.T) {
 		if s.Pipelined {
 			return
 		}
-		hits := segmenttest.Touched(s.whole, left)
+		hits := segmenttest.Touched(s.Whole, left)
 		for x := range s.Wants {
 			h, hit := hits[x]
 			if h.Request || h.Response {
@@ -363,7 +297,7 @@ func TestLossSpoilsOnlyItsExchanges(t *testing.T) {
 			case before < 0 && missing && !hit:
 				segmenttest.Dump(t, left)
 				t.Errorf("%s: exchange %d is missing, and nothing was lost before it\n%+v", s, x, res.Parser)
-			case before < x-1 && s.mss >= 536 && !hit:
+			case before < x-1 && s.MSS >= 536 && !hit:
 				clean++
 				if missing {
 					gone++
@@ -382,7 +316,7 @@ func TestLossSpoilsOnlyItsExchanges(t *testing.T) {
 
 // named asserts that the ledger knows of each exchange of which something was
 // seen: it was started and has a result, or bytes stand in a gap or behind one.
-func named(t *testing.T, s *scene, left []seg, res *result) {
+func named(t *testing.T, s *segmenttest.Scene, left []seg, res *result) {
 	t.Helper()
 	seen := map[int]bool{}
 	for i := range left {
@@ -402,18 +336,18 @@ func named(t *testing.T, s *scene, left []seg, res *result) {
 func TestHolesInBodiesSpoilOnlyTheirExchange(t *testing.T) {
 	holes := 0
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := stage(r, r.IntN(3) == 0)
-		left := segmenttest.DropInside(r, s.segs, s.path, []int{2, 3, 10}[r.IntN(3)])
-		res := run(t, left, s.path, exchange.WantList)
-		lost, _ := missing(lines(&res), s.Wants)
-		hits := segmenttest.Touched(s.whole, left)
+		s := segmenttest.Stage(r, model{r.IntN(3) == 0})
+		left := segmenttest.DropInside(r, s.Segs, s.Path, []int{2, 3, 10}[r.IntN(3)])
+		res := run(t, left, s.Path, exchange.WantList)
+		lost, _ := segmenttest.Compare(lines(&res), s.Wants)
+		hits := segmenttest.Touched(s.Whole, left)
 		for _, x := range lost {
 			if h := hits[x]; !h.Request && !h.Response {
 				segmenttest.Dump(t, left)
 				t.Errorf("%s: exchange %d lost nothing and is missing: %v\n%+v", s, x, hits, res.Parser)
 			}
 		}
-		if _, bad := missing(certain(&res), s.Wants); len(bad) > 0 {
+		if _, bad := segmenttest.Compare(certain(&res), s.Wants); len(bad) > 0 {
 			t.Errorf("%s: false exchanges %q", s, bad)
 		}
 		if int(res.Parser.Started) != len(s.Wants) {
@@ -430,32 +364,32 @@ func TestHolesInBodiesSpoilOnlyTheirExchange(t *testing.T) {
 func TestLateJoin(t *testing.T) {
 	kept, whole, behind, gone := 0, 0, 0, 0
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := stage(r, r.IntN(4) == 0)
-		cut, touched := segmenttest.Join(r, s.whole)
-		s.capture(r, cut)
-		segs := s.segs
+		s := segmenttest.Stage(r, model{r.IntN(4) == 0})
+		cut, touched := segmenttest.Join(r, s.Whole)
+		s.Capture(r, cut)
+		segs := s.Segs
 		if decoy(segs) {
 			return
 		}
-		res := run(t, segs, s.path, exchange.WantList)
+		res := run(t, segs, s.Path, exchange.WantList)
 		got := lines(&res)
-		lost, _ := missing(got, s.Wants)
+		lost, _ := segmenttest.Compare(got, s.Wants)
 		// Interim answers may have come before the join.
-		if _, bad := missing(finals(certain(&res)), finals(s.Wants)); len(bad) > 0 {
+		if _, bad := segmenttest.Compare(finals(certain(&res)), finals(s.Wants)); len(bad) > 0 {
 			segmenttest.Dump(t, segs)
 			t.Errorf("%s: false exchanges %q\n%+v", s, bad, res.Parser)
 		}
 		if s.Pipelined {
 			return
 		}
-		hits := segmenttest.Touched(s.whole, segs)
+		hits := segmenttest.Touched(s.Whole, segs)
 		for x := touched; x < len(s.Wants); x++ {
 			whole++
 			missing := slices.Contains(lost, x)
 			if !missing {
 				kept++
 			}
-			if x > touched && s.mss >= 536 && hits[x] == (segmenttest.Hit{}) && hits[x-1] == (segmenttest.Hit{}) {
+			if x > touched && s.MSS >= 536 && hits[x] == (segmenttest.Hit{}) && hits[x-1] == (segmenttest.Hit{}) {
 				behind++
 				if missing {
 					gone++

@@ -143,7 +143,7 @@ func netHTTP(t *testing.T, client, server []byte) (l []string) {
 // The same bytes give net/http the same framing and bodies.
 func TestBodiesAgainstNetHTTP(t *testing.T) {
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := stage(r, r.IntN(3) == 0)
+		s := segmenttest.Stage(r, model{r.IntN(3) == 0})
 		var b [2][]byte
 		for _, m := range s.Messages {
 			i := 0
@@ -152,8 +152,8 @@ func TestBodiesAgainstNetHTTP(t *testing.T) {
 			}
 			b[i] = append(b[i], m.Bytes...)
 		}
-		res := run(t, s.segs, s.path, exchange.WantList)
-		if theirs, mine := netHTTP(t, b[0], b[1]), lines(&res); !same(theirs, mine) {
+		res := run(t, s.Segs, s.Path, exchange.WantList)
+		if theirs, mine := netHTTP(t, b[0], b[1]), lines(&res); !segmenttest.Same(theirs, mine) {
 			t.Errorf("%s: ours\n%s\nnet/http\n%s", s, strings.Join(mine, "\n"), strings.Join(theirs, "\n"))
 		}
 	})

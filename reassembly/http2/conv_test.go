@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"testing"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -229,13 +230,6 @@ type result struct {
 	asm reassembly.Stats
 }
 
-// tester is what testing's and rapid's T have alike.
-type tester interface {
-	Helper()
-	Errorf(format string, args ...any)
-	Fatal(args ...any)
-}
-
 // room is how the parsers are set up.
 type room struct {
 	live    bool
@@ -250,7 +244,7 @@ type room struct {
 }
 
 // run puts the segments through the assembler and the parsers.
-func (r room) run(t tester, segs []seg) *result {
+func (r room) run(t testing.TB, segs []seg) *result {
 	t.Helper()
 	col := &collector{want: r.want}
 	if r.budget == 0 {
@@ -304,7 +298,7 @@ func (r room) run(t tester, segs []seg) *result {
 }
 
 // check asserts what must hold after any traffic.
-func (r *result) check(t tester, b *reassembly.Budget) {
+func (r *result) check(t testing.TB, b *reassembly.Budget) {
 	t.Helper()
 	var ends uint64
 	for _, reasons := range r.st.Exchanges {

@@ -3,21 +3,24 @@ package http2_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sort"
 	"strings"
 	"testing"
 
 	xhttp2 "golang.org/x/net/http2"
-	"pgregory.net/rapid"
 
+	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"github.com/shadowtap/shadowtap/reassembly/http2"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
-// The model: two peers talk HTTP/2 as x/net writes it, every choice drawn; what
-// they exchange is known. The segments are then cut, disturbed or lost.
+// The model: two peers talk HTTP/2 as x/net writes it; what they exchange is
+// known.
 
 // known is one exchange of a conversation.
 type known struct {
@@ -60,10 +63,11 @@ func gotString(x *exchange.Exchange) string {
 		x.Request.Body.Size, x.Request.Body.Digest[:4], x.Response.Body.Size, x.Response.Body.Digest[:4], k.interim, k.pushed, k.reset, k.grpc, k.grpcStatus, k.messages)
 }
 
+// model writes HTTP/2 conversations.
 type model struct {
 	*conv
-	t      *rapid.T
 	r      *rand.Rand
+	small  bool
 	all    []*known
 	open   []*known
 	nextID uint32
@@ -73,7 +77,10 @@ type model struct {
 	big     bool // the client lets the server send large frames
 }
 
-func (m *model) pick(n int) int { return rapid.IntRange(0, n-1).Draw(m.t, "n") }
+// unknownFrame is a type that no reader knows.
+const unknownFrame xhttp2.FrameType = 0xfe
+
+func (m *model) pick(n int) int { return m.r.IntN(n) }
 
 // filler is content that may look like anything.
 func (m *model) filler(n int) []byte {
@@ -97,7 +104,12 @@ func (m *model) filler(n int) []byte {
 	return b[:n]
 }
 
-func (m *model) size() int { return []int{0, 1, 5, 200, 4000, 20000}[m.pick(6)] }
+func (m *model) size() int {
+	if m.small {
+		return m.pick(60)
+	}
+	return []int{0, 1, 5, 200, 4000, 20000}[m.pick(6)]
+}
 
 // block writes a header block in any number of frames.
 func (m *model) block(client bool, id, promise uint32, end bool, fields []string) {
@@ -363,17 +375,16 @@ func (m *model) noise() {
 	case 1:
 		must(p.fr.WriteWindowUpdate(0, 1000))
 	case 2:
-		must(p.fr.WriteRawFrame(0xfe, 0xff, 3, m.filler(m.size()%16000)))
+		must(p.fr.WriteRawFrame(unknownFrame, 0xff, 3, m.filler(m.size()%16000)))
 	case 3:
 		must(p.fr.WritePriority(m.nextID+20, xhttp2.PriorityParam{Weight: 1}))
 	}
 	m.flush(client)
 }
 
-// converse draws a conversation.
-func converse(t *rapid.T) *model {
-	m := &model{conv: newConv(), t: t, nextID: 1, pushID: 2}
-	m.r = rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+// Write implements segmenttest.Model. What it wrote stays in m.all.
+func (m *model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
+	*m = model{conv: newConv(), r: r, small: small, nextID: 1, pushID: 2}
 	m.big = m.pick(2) == 0
 	var st []xhttp2.Setting
 	if m.big {
@@ -392,7 +403,11 @@ func converse(t *rapid.T) *model {
 	} else {
 		m.hello(st...)
 	}
-	for range 1 + m.pick(40) {
+	steps := 40
+	if small {
+		steps = 12
+	}
+	for range 1 + m.pick(steps) {
 		m.step()
 	}
 	if m.pick(3) > 0 { // most get their end
@@ -402,7 +417,67 @@ func converse(t *rapid.T) *model {
 		}
 	}
 	m.sendAll()
-	return m
+	c := &segmenttest.Conversation{FIN: m.pick(2) == 0, Pipelined: true}
+	of := map[uint32]int{}
+	for x, k := range m.all {
+		of[k.id] = x
+		if k.whole() {
+			c.Wants = append(c.Wants, k.String())
+		} else {
+			c.Wants = append(c.Wants, "")
+		}
+	}
+	for _, x := range m.msgs {
+		msg := segmenttest.Message{ToServer: x.client, Bytes: x.b}
+		msg.Spans = spans(x.b, of)
+		c.Messages = append(c.Messages, msg)
+		if m.pick(4) == 0 { // whoever got it says so
+			c.Messages = append(c.Messages, segmenttest.Message{ToServer: !x.client})
+		}
+	}
+	return c
+}
+
+// spans marks the parts of whole frames: of is the exchange of a stream. What
+// pads, and what no reader knows, is content of nobody.
+func spans(b []byte, of map[uint32]int) (list []segmenttest.Span) {
+	at := 0
+	add := func(part segmenttest.Part, n, x int) {
+		if n > 0 {
+			list = append(list, segmenttest.Span{Part: part, From: at, To: at + n, Exchange: x})
+		}
+		at += n
+	}
+	if bytes.HasPrefix(b, []byte(preface)) {
+		add(segmenttest.Head, len(preface), -1)
+	}
+	for at < len(b) {
+		h := b[at:]
+		n, typ, flags := int(h[0])<<16|int(h[1])<<8|int(h[2]), xhttp2.FrameType(h[3]), xhttp2.Flags(h[4])
+		x, ok := of[binary.BigEndian.Uint32(h[5:])]
+		if !ok {
+			x = -1
+		}
+		add(segmenttest.FrameHeader, 9, x)
+		switch typ {
+		case xhttp2.FrameData:
+			pad := 0
+			if flags.Has(xhttp2.FlagDataPadded) {
+				pad = int(b[at])
+				at++
+				n -= 1 + pad
+			}
+			add(segmenttest.Body, n, x)
+			add(segmenttest.Body, pad, -1)
+		case xhttp2.FrameHeaders, xhttp2.FrameContinuation, xhttp2.FramePushPromise:
+			add(segmenttest.Head, n, x)
+		case unknownFrame:
+			add(segmenttest.Body, n, -1)
+		default:
+			at += n
+		}
+	}
+	return list
 }
 
 func (m *model) step() {
@@ -427,94 +502,83 @@ func (m *model) step() {
 	m.open = slices.DeleteFunc(m.open, (*known).whole)
 }
 
-// wants gives what must be found, sorted.
-func (m *model) wants() (list []string) {
-	for _, k := range m.all {
-		if k.whole() {
-			list = append(list, k.String())
+// run gives segments to the assembler with both parsers behind it.
+func run(t testing.TB, segs []segmenttest.Segment, path segmenttest.Path, want exchange.Want) segmenttest.Result {
+	t.Helper()
+	return segmenttest.Play(t, segs, path, want, func(c *segmenttest.Collector, b *reassembly.Budget) (segmenttest.Parser, error) {
+		h2, err := http2.New(http2.Config{Keeper: c, Sink: c, Budget: b})
+		if err != nil {
+			return nil, err
 		}
-	}
-	sort.Strings(list)
-	return list
+		h1, err := http1.New(http1.Config{Keeper: c, Sink: c, Budget: b, HTTP2: h2.Open, Frames: http2.Frames})
+		return both{h1, h2}, err
+	})
 }
 
-// cuts draws the lengths of segments: 1 byte to 190 KB.
-func (m *model) cut() []seg {
-	size := []int{1, 9, 100, 536, 1460, 9000, 190_000}[m.pick(7)]
-	seq := [2]uint32{m.r.Uint32(), m.r.Uint32()}
-	for i := range seq {
-		if m.pick(2) == 0 { // the wrap falls somewhere in it
-			seq[i] = -uint32(m.r.IntN(3000))
-		}
-	}
-	total := 0
-	for _, x := range m.msgs {
-		total += len(x.b)
-	}
-	size = max(size, total/4000)
-	return m.segments(seq, func() int { return 1 + m.r.IntN(size) })
+// both are the parsers of a shard.
+type both struct {
+	*http1.Parser
+	h2 *http2.Parser
 }
 
-// disturb does what a reader must not notice: copies, overlaps, another order.
-func (m *model) disturb(in []seg, live bool) []seg {
-	r := m.r
-	out := slices.Clone(in)
-	for i := 0; i < len(out); i++ {
-		s := out[i]
-		if len(s.b) == 0 {
-			continue
-		}
-		switch r.IntN(14) {
-		case 0:
-			out = slices.Insert(out, i+1+r.IntN(min(6, len(out)-i)), s)
-		case 1:
-			k := r.IntN(len(s.b))
-			p := s
-			p.seq, p.b = s.seq+uint32(k), s.b[k:]
-			out = slices.Insert(out, i+1+r.IntN(min(4, len(out)-i)), p)
+func (p both) Stats() exchange.Stats {
+	s, two := p.Parser.Stats(), p.h2.Stats()
+	s.Add(&two)
+	return s
+}
+
+func lines(res *segmenttest.Result) (l []string) {
+	for _, x := range res.Exchanges {
+		l = append(l, gotString(x))
+	}
+	return l
+}
+
+// certain are the lines of exchanges without doubt about their bytes.
+func certain(res *segmenttest.Result) (l []string) {
+	for _, x := range res.Exchanges {
+		if x.Doubt != exchange.DoubtOverlap {
+			l = append(l, gotString(x))
 		}
 	}
-	for i := range out {
-		if live {
-			if i+1 < len(out) && r.IntN(3) == 0 && out[i].toServer == out[i+1].toServer && out[i].ack == out[i+1].ack && len(out[i].b) > 0 && len(out[i+1].b) > 0 {
-				out[i], out[i+1] = out[i+1], out[i]
-			}
-		} else if j := i + r.IntN(min(8, len(out)-i)); r.IntN(4) == 0 && i > 1 {
-			out[i], out[j] = out[j], out[i]
-		}
+	return l
+}
+
+// unreset leaves out whether streams were reset: that may be in a hole.
+func unreset(lines []string) (out []string) {
+	for _, l := range lines {
+		out = append(out, strings.Replace(l, "reset true", "reset false", 1))
 	}
 	return out
 }
 
-func sortedGot(res *result) (list []string) {
-	for _, x := range res.got {
-		list = append(list, gotString(x))
-	}
-	sort.Strings(list)
-	return list
+// words says what the counters of a result say.
+func words(res *segmenttest.Result) string {
+	return (&result{st: res.Parser}).ends()
 }
 
 // What the network may do to the segments does not change the exchanges.
 func TestExchangesSurviveTheNetwork(t *testing.T) {
 	total := 0
-	rapid.Check(t, func(t *rapid.T) {
-		m := converse(t)
-		live := m.pick(2) == 0
-		segs := m.disturb(m.cut(), live)
-		res := room{live: live, want: exchange.WantWhole}.run(t, segs)
-		want := m.wants()
-		if got := sortedGot(res); !slices.Equal(got, want) {
-			t.Fatalf("live %v: got\n%s\nwant\n%s\n%s", live, strings.Join(got, "\n"), strings.Join(want, "\n"), res.ends())
+	wraps := map[segmenttest.Part]int{}
+	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
+		m := &model{}
+		s := segmenttest.Stage(r, m)
+		wraps[s.Wrap]++
+		res := run(t, s.Segs, s.Path, exchange.WantWhole)
+		missing, besides := segmenttest.Compare(lines(&res), s.Wants)
+		if len(missing)+len(besides) > 0 {
+			t.Fatalf("%s: missing %d, besides\n%s\nwant\n%s\n%s", s, missing, strings.Join(besides, "\n"), strings.Join(s.Wants, "\n"), words(&res))
 		}
-		if int(res.st.Started) != len(m.all) {
-			t.Fatalf("%d started of %d: %s", res.st.Started, len(m.all), res.ends())
+		if int(res.Parser.Started) != len(m.all) {
+			t.Fatalf("%s: %d started of %d: %s", s, res.Parser.Started, len(m.all), words(&res))
 		}
-		total += len(want)
+		total += len(res.Exchanges)
 		byID := map[uint32]*known{}
 		for _, k := range m.all {
 			byID[k.id] = k
 		}
-		for _, x := range res.got {
+		for _, x := range res.Exchanges {
 			k := byID[x.Stream]
 			if !slices.Equal(x.Request.Header, k.fields) || !slices.Equal(x.Request.Trailer, k.trailer[0]) || !slices.Equal(x.Response.Trailer, k.trailer[1]) {
 				t.Fatalf("stream %d: header %v trailers %v %v\nwant %v %v", x.Stream, x.Request.Header, x.Request.Trailer, x.Response.Trailer, k.fields, k.trailer)
@@ -523,67 +587,53 @@ func TestExchangesSurviveTheNetwork(t *testing.T) {
 				t.Fatalf("stream %d: other bodies", x.Stream)
 			}
 		}
-		if n := (room{live: live}).run(t, segs).n; n != len(want) {
-			t.Fatalf("framed only: %d of %d", n, len(want))
+		if n := run(t, s.Segs, s.Path, exchange.WantFrame).N; n != len(res.Exchanges) {
+			t.Fatalf("%s: framed only: %d of %d", s, n, len(res.Exchanges))
 		}
 	})
-	t.Logf("%d exchanges", total)
+	t.Logf("%d exchanges, wraps %v", total, wraps)
 }
 
 // With segments missing nothing false is reported, what is not reported is
 // counted, and what was whole before is there.
 func TestLossSpoilsOnlyItsExchanges(t *testing.T) {
 	kept, whole := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
-		m := converse(t)
-		live := m.pick(2) == 0
-		segs := m.cut()
-		if live {
-			segs = m.disturb(segs, true)
+	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
+		m := &model{}
+		s := segmenttest.Stage(r, m)
+		side := r.IntN(3) // which direction loses: one, the other, both
+		share := []int{3, 30, 200}[r.IntN(3)]
+		var left []segmenttest.Segment
+		if side == 2 {
+			left = segmenttest.Drop(r, s.Segs, s.Path, share)
+		} else {
+			left = segmenttest.DropSide(r, s.Segs, s.Path, side == 0, share)
 		}
-		side := m.pick(3) // which direction loses: one, the other, both
-		share := []int{3, 30, 200}[m.pick(3)]
-		copies := map[uint64]int{}
-		key := func(s *seg) uint64 { return uint64(s.seq)<<1 | uint64(index(s.toServer)) }
-		for i := range segs {
-			copies[key(&segs[i])]++
+		res := run(t, left, s.Path, exchange.WantList)
+		wants := unreset(s.Wants)
+		if _, besides := segmenttest.Compare(unreset(certain(&res)), wants); len(besides) > 0 {
+			segmenttest.Dump(t, left)
+			t.Fatalf("%s: false exchanges %q\n%s", s, besides, words(&res))
 		}
-		var left []seg
-		lost := uint64(0)
-		for i, s := range segs {
-			if len(s.b) > 0 && side != 1-index(s.toServer) && copies[key(&segs[i])] == 1 && m.r.IntN(share) == 0 {
-				lost++
-				continue
-			}
-			s.lost = lost
-			left = append(left, s)
-		}
-		res := room{live: live, want: exchange.WantList}.run(t, left)
-		// Whether a stream was reset may be in a hole.
-		seen := func(s string) string { return strings.Replace(s, "reset true", "reset false", 1) }
-		known := map[string]int{}
-		for _, w := range m.wants() {
-			known[seen(w)]++
-		}
-		for _, g := range sortedGot(res) {
-			if g = seen(g); known[g] > 0 {
-				known[g]--
-			} else {
-				t.Fatalf("false exchange %s\n%s", g, res.ends())
+		want := 0
+		for _, w := range wants {
+			if w != "" {
+				want++
 			}
 		}
-		whole += len(m.wants())
-		kept += len(res.got)
-		missing := len(m.wants()) - len(res.got)
-		others := int(res.st.Started) - res.n
+		whole += want
+		kept += len(res.Exchanges)
+		missing := want - len(res.Exchanges)
+		others := int(res.Parser.Started) - res.N
 		switch {
-		case lost == 0 && missing > 0:
-			t.Fatalf("nothing was lost, %d are missing", missing)
-		case missing > 0 && res.st.Started == 0 && side == 2 && res.st.AfterGap*10 > res.asm.Delivered*9:
+		case len(left) == len(s.Segs) && missing > 0:
+			t.Fatalf("%s: nothing was lost, %d are missing", s, missing)
+		case missing > 0 && res.Parser.Started == 0 && side == 2 && res.Parser.AfterGap*10 > res.Assembler.Delivered*9:
 			// Both directions lost their first bytes, and no segment shows two
 			// frames: nobody can tell what it is, but for its bytes.
 		case missing > 0 && others == 0:
-			t.Fatalf("%d are missing and none is counted: %s", missing, res.ends())
+			segmenttest.Dump(t, left)
+			t.Fatalf("%s: %d are missing and none is counted: %+v", s, missing, res.Parser)
 		}
 		if side == 1 { // every request was seen
 			clients, promised := 0, 0
@@ -594,31 +644,65 @@ func TestLossSpoilsOnlyItsExchanges(t *testing.T) {
 					clients++
 				}
 			}
-			if n := int(res.st.Started); n < clients || n > clients+promised+1 {
-				t.Fatalf("%d started, of %d and %d promised: %s", n, clients, promised, res.ends())
+			if n := int(res.Parser.Started); n < clients || n > clients+promised+1 {
+				segmenttest.Dump(t, left)
+				t.Fatalf("%s: %d started, of %d and %d promised: %s", s, n, clients, promised, words(&res))
 			}
 		}
 	})
 	t.Logf("%d of %d exchanges are there", kept, whole)
 }
 
+// A hole inside content leaves the frames and the tables exact: whatever else
+// was sent is there, and so is all where only padding or an unknown frame has it.
+func TestHolesInContentSpoilOnlyTheirExchange(t *testing.T) {
+	holes, kept, whole := 0, 0, 0
+	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
+		m := &model{}
+		s := segmenttest.Stage(r, m)
+		left := segmenttest.DropInside(r, s.Segs, s.Path, []int{2, 3, 10}[r.IntN(3)])
+		res := run(t, left, s.Path, exchange.WantList)
+		missing, _ := segmenttest.Compare(lines(&res), s.Wants)
+		hits := segmenttest.Touched(s.Whole, left)
+		for _, x := range missing {
+			if h := hits[x]; !h.Request && !h.Response {
+				segmenttest.Dump(t, left)
+				t.Fatalf("%s: exchange %d lost nothing and is missing: %v\n%s", s, x, hits, words(&res))
+			}
+		}
+		if _, besides := segmenttest.Compare(certain(&res), s.Wants); len(besides) > 0 {
+			t.Fatalf("%s: false exchanges %q", s, besides)
+		}
+		if int(res.Parser.Started) != len(s.Wants) {
+			t.Fatalf("%s: %d exchanges, %d started: %s", s, len(s.Wants), res.Parser.Started, words(&res))
+		}
+		holes += int(res.Assembler.Gaps)
+		kept += len(res.Exchanges)
+		whole += len(s.Wants)
+	})
+	t.Logf("%d holes, %d of %d exchanges are there", holes, kept, whole)
+	if holes == 0 {
+		t.Error("no hole was made")
+	}
+}
+
 // A capture that begins in the middle shows no exchange, whatever the bodies
 // hold.
 func TestLateJoin(t *testing.T) {
 	late := 0
-	rapid.Check(t, func(t *rapid.T) {
-		m := converse(t)
-		live := m.pick(2) == 0
-		segs := m.cut()
-		from := 2 + m.r.IntN(len(segs)-2)
-		if m.pick(3) == 0 {
-			from = 2 // all but the handshake
+	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
+		s := segmenttest.Stage(r, &model{})
+		segs := s.Whole[2:] // all but the handshake
+		if r.IntN(3) > 0 {
+			segs, _ = segmenttest.Join(r, s.Whole)
 		}
-		res := room{live: live, want: exchange.WantList}.run(t, segs[from:])
-		if len(res.got) > 0 {
-			t.Fatalf("joined late, and found %q", res.words)
+		s.Capture(r, segs)
+		res := run(t, s.Segs, s.Path, exchange.WantList)
+		if len(res.Exchanges) > 0 {
+			segmenttest.Dump(t, s.Segs)
+			t.Fatalf("%s: joined late, and found %q", s, lines(&res))
 		}
-		late += int(res.st.Exchanges[exchange.ResultUnparsable][exchange.ReasonHTTP2Late])
+		late += int(res.Parser.Exchanges[exchange.ResultUnparsable][exchange.ReasonHTTP2Late])
 	})
 	if t.Logf("%d counted late", late); late == 0 {
 		t.Error("no exchange was counted late")

@@ -6,15 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-	"pgregory.net/rapid"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // heard is what x/net's Framer reads of one stream in one direction.
@@ -102,8 +103,9 @@ func pseudoOf(fields []hpack.HeaderField, name string) string {
 // What x/net reads of the same bytes is what the exchanges say.
 func TestAgainstFramer(t *testing.T) {
 	compared, skipped := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
-		m := converse(t)
+	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
+		m := &model{}
+		s := segmenttest.Stage(r, m)
 		var side [2][]byte
 		for _, x := range m.msgs {
 			side[index(x.client)] = append(side[index(x.client)], x.b...)
@@ -114,9 +116,9 @@ func TestAgainstFramer(t *testing.T) {
 			skipped++ // two changes of the table's size in one block
 			return
 		}
-		res := room{live: true, want: exchange.WantWhole}.run(t, m.cut())
+		res := run(t, s.Segs, s.Path, exchange.WantWhole)
 		seen := map[uint32]bool{}
-		for _, x := range res.got {
+		for _, x := range res.Exchanges {
 			seen[x.Stream] = true
 			q, a := requests[x.Stream], answers[x.Stream]
 			if x.Pushed {
@@ -136,7 +138,7 @@ func TestAgainstFramer(t *testing.T) {
 		for id, a := range answers {
 			whole := a.end && (id%2 == 0 || requests[id] != nil && requests[id].end)
 			if whole != seen[id] {
-				t.Fatalf("stream %d: whole %v, reported %v: %s", id, whole, seen[id], res.ends())
+				t.Fatalf("stream %d: whole %v, reported %v: %s", id, whole, seen[id], words(&res))
 			}
 		}
 	})

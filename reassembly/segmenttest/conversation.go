@@ -21,6 +21,9 @@ const (
 type Span struct {
 	Part     Part
 	From, To int
+	// Exchange is the index in Conversation.Wants that the bytes belong to, -1
+	// for none.
+	Exchange int
 }
 
 // Message is what one side sends without waiting for the other. One without
@@ -28,34 +31,32 @@ type Span struct {
 type Message struct {
 	ToServer bool
 	Bytes    []byte
-	// Exchange is the index in Conversation.Wants that the bytes belong to, -1
-	// for none.
-	Exchange int
-	Spans    []Span
+	// Spans are the parts, in order. Bytes in none of them belong to no exchange.
+	Spans []Span
 }
 
-func (m *Message) inside(from, to int) bool {
+// of says which exchange the byte at from belongs to, and whether [from, to)
+// lies in one span of a Body.
+func (m *Message) of(from, to int) (x int, inside bool) {
 	for _, s := range m.Spans {
-		if s.Part == Body && s.From <= from && to <= s.To {
-			return true
+		if s.From <= from && from < s.To {
+			return s.Exchange, s.Part == Body && to <= s.To
 		}
 	}
-	return false
+	return -1, false
 }
 
 // Conversation is what a Model has written.
 type Conversation struct {
 	Messages []Message
-	// Wants has a line for each exchange, as the model's Line shows it.
+	// Wants has a line for each exchange, as the model shows it: "" for one that
+	// had no end.
 	Wants []string
 	// FIN says that both sides end the connection, the server first.
 	FIN bool
 	// Pipelined says that a request was sent before the answer to the one
 	// before was whole.
 	Pipelined bool
-	// Likely marks exchanges whose answer's content looks like an answer, so
-	// that nothing tells a reader who did not see the request.
-	Likely map[int]bool
 }
 
 // Model writes conversations of one protocol.
@@ -71,8 +72,10 @@ type Segment struct {
 	Seq, Ack uint32
 	Flags    reassembly.Flags
 	Payload  []byte
-	// Exchange is that of Message.
+	// Exchange is that of the first byte's Span.
 	Exchange int
+	// Probe says that the payload is a probe's garbage, which nobody sent.
+	Probe bool
 	// Inside says that all its bytes lie in one Span of a Body, so that a hole
 	// in its place leaves the framing exact.
 	Inside bool
@@ -176,7 +179,8 @@ func Cut(r *rand.Rand, c *Conversation, mss int, isn [2]uint32) []Segment {
 			if n == len(b) {
 				f |= reassembly.PSH
 			}
-			out = append(out, Segment{ToServer: m.ToServer, Seq: seq[d], Ack: seq[1-d], Flags: f, Payload: b[:n], Exchange: m.Exchange, Inside: m.inside(at, at+n)})
+			x, inside := m.of(at, at+n)
+			out = append(out, Segment{ToServer: m.ToServer, Seq: seq[d], Ack: seq[1-d], Flags: f, Payload: b[:n], Exchange: x, Inside: inside})
 			seq[d] += uint32(n)
 			at += n
 			b = b[n:]

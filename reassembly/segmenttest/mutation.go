@@ -174,7 +174,7 @@ func KeepAliveProbes(r *rand.Rand, in []Segment) []Segment {
 		if peer, ok := have[1-d].next(); whole && ok && acked[d] == next {
 			p := Segment{ToServer: d == 0, Seq: next - 1, Ack: peer, Flags: reassembly.ACK, Exchange: -1}
 			if r.IntN(2) == 0 {
-				p.Payload = []byte{'?'}
+				p.Payload, p.Probe = []byte{'?'}, true
 			}
 			out = append(out, p)
 		}
@@ -256,6 +256,11 @@ func Drop(r *rand.Rand, in []Segment, path Path, n int) []Segment {
 	return drop(in, path, func(*Segment) bool { return r.IntN(n) == 0 })
 }
 
+// DropSide is Drop for the segments of one direction.
+func DropSide(r *rand.Rand, in []Segment, path Path, toServer bool, n int) []Segment {
+	return drop(in, path, func(s *Segment) bool { return s.ToServer == toServer && r.IntN(n) == 0 })
+}
+
 // DropInside is Drop for segments that are Inside.
 func DropInside(r *rand.Rand, in []Segment, path Path, n int) []Segment {
 	return drop(in, path, func(s *Segment) bool { return s.Inside && r.IntN(n) == 0 })
@@ -267,8 +272,7 @@ func drop(in []Segment, path Path, lose func(*Segment) bool) []Segment {
 	lost := uint64(0)
 	for _, s := range in {
 		c := &have[side(s.ToServer)]
-		probe := s.Exchange < 0 && len(s.Payload) > 0
-		if len(s.Payload) > 0 && lose(&s) || probe && !c.holds(s.Seq, s.end()) {
+		if len(s.Payload) > 0 && lose(&s) || s.Probe && !c.holds(s.Seq, s.end()) {
 			lost++
 			continue
 		}

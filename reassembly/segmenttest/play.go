@@ -117,8 +117,8 @@ func (x *Segment) Fill(s *reassembly.Segment) {
 func CheckLedger(t testing.TB, r *Result, b *reassembly.Budget) {
 	t.Helper()
 	h, a := &r.Parser, &r.Assembler
-	if ends := Ends(h); ends != h.Started || h.InFlight != 0 {
-		t.Errorf("started %d, ended %d, in flight %d", h.Started, ends, h.InFlight)
+	if ends := Ends(h); ends != h.Started || h.InFlight != 0 || h.Late != 0 {
+		t.Errorf("started %d, ended %d, in flight %d, late %d", h.Started, ends, h.InFlight, h.Late)
 	}
 	if int(h.Complete()) != r.N {
 		t.Errorf("%d counted as complete, %d given", h.Complete(), r.N)
