@@ -142,6 +142,9 @@ func (c *comparison) add(d Difference) {
 	}
 	d.Aspect = c.aspect
 	if d.Ignored {
+		if d.Rule == "" {
+			d.Rule = RuleDefault
+		}
 		c.ignored++
 	} else {
 		c.found++

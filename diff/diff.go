@@ -65,7 +65,9 @@ const (
 	AspectGRPC = "grpc"
 )
 
-// The kinds of difference.
+// The kinds of difference: all that there are, for every aspect and media type.
+// Whoever turns reference and candidate around gets added for removed and
+// removed for added, and all other kinds again.
 const (
 	// KindChanged: both sides have the thing, with different values.
 	KindChanged = "changed"
@@ -155,7 +157,14 @@ type Difference struct {
 	Detail string
 	// Ignored says that a rule or the default list takes no offence.
 	Ignored bool
+	// Rule names the rule that takes none, by its place in the configuration:
+	// "ignore.json[0]". RuleDefault is the default list. "" when the difference
+	// is not ignored.
+	Rule string
 }
+
+// RuleDefault is the Difference.Rule of the default list.
+const RuleDefault = "default"
 
 // Result is what Compare found. It is frozen: nobody writes to it, and equal
 // pairs share one.
