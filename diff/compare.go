@@ -83,8 +83,14 @@ type comparison struct {
 	in    Input
 
 	aspect string
+	// excuse is the rule that ignores the aspect, "" without.
+	excuse string
 	found  int  // differences of the aspect that are not ignored
 	full   bool // found reached the limit, and one more was met
+	// probing asks only whether something differs: nothing is added, and full
+	// says that it does. probes is how many more values may be looked at so.
+	probing bool
+	probes  int
 
 	diffs     []Difference
 	ignored   int // in diffs
@@ -102,7 +108,7 @@ type comparison struct {
 }
 
 func newComparison(r *Rules) *comparison {
-	return &comparison{rules: r, walker: walker{seed: r.seed}}
+	return &comparison{rules: r, walker: walker{rules: r, seed: r.seed}}
 }
 
 // release forgets everything that belongs to others.
@@ -117,14 +123,22 @@ func (c *comparison) release() {
 }
 
 // begin starts an aspect.
-func (c *comparison) begin(aspect string) { c.aspect, c.found, c.full = aspect, 0, false }
+func (c *comparison) begin(aspect string) {
+	c.aspect, c.found, c.full = aspect, 0, false
+	c.excuse = c.rules.aspects[aspect]
+}
 
 // room says whether a difference would be taken, so that its values need not
 // be made. The first that is not taken is said.
 func (c *comparison) room(ignored bool) bool {
 	most := c.rules.limits.differences
 	switch {
-	case ignored:
+	case c.probing:
+		if !ignored {
+			c.full = true
+		}
+		return false
+	case ignored || c.excuse != "":
 		return c.ignored < most
 	case c.found < most:
 		return true
@@ -141,6 +155,9 @@ func (c *comparison) add(d Difference) {
 		return
 	}
 	d.Aspect = c.aspect
+	if c.excuse != "" && !d.Ignored {
+		d.Ignored, d.Rule = true, c.excuse
+	}
 	if d.Ignored {
 		if d.Rule == "" {
 			d.Rule = RuleDefault

@@ -159,11 +159,11 @@ func TestOrderOfAspects(t *testing.T) {
 func TestCompileErrors(t *testing.T) {
 	_, err := Compile(RuleConfig{IgnoreHeaders: []string{"ok", "x-*-y", "", "a b"}, IgnoreJSON: []string{"$.a", "$.a[", "a"}})
 	var first *RuleError
-	if !errors.As(err, &first) || first.List != "headers" || first.Index != 1 || first.Offset != 2 || first.Rule != "x-*-y" {
+	if !errors.As(err, &first) || first.Path != "ignore.headers[1]" || first.Offset != 2 || first.Rule != "x-*-y" {
 		t.Errorf("first error %+v", first)
 	}
 	want := `ignore.headers[1]: "x-*-y" at offset 2: a * stands at the end only
-ignore.headers[2]: "" at offset 0: the name is empty
+ignore.headers[2]: the name is empty
 ignore.headers[3]: "a b" at offset 1: no character of a field name
 ignore.json[1]: "$.a[" at offset 4: the bracket is not closed
 ignore.json[2]: "a" at offset 0: a path begins with $`

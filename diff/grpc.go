@@ -90,8 +90,9 @@ func (c *comparison) grpcStatuses(ref, cand string) {
 	if ref == cand {
 		return
 	}
+	rule := c.rules.headers.rule(grpcStatus)
 	d := Difference{
-		Kind: KindChanged, Path: PathGRPCStatus, Reference: c.grpcCode(ref), Candidate: c.grpcCode(cand), Ignored: c.rules.headers.has(grpcStatus),
+		Kind: KindChanged, Path: PathGRPCStatus, Reference: c.grpcCode(ref), Candidate: c.grpcCode(cand), Ignored: rule != "", Rule: rule,
 	}
 	switch {
 	case cand == "":

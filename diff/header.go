@@ -183,12 +183,13 @@ func (c *comparison) field(ref, cand lines) {
 	if c.rules.defaults {
 		class = classOf(name)
 	}
-	ignored := c.rules.headers.has(name) || c.rules.defaults && (c.classIgnores(class) || hopByHop(name, ref, cand))
+	rule := c.rules.headers.rule(name)
+	ignored := rule != "" || c.rules.defaults && (c.classIgnores(class) || hopByHop(name, ref, cand))
 	if class == classCookie && !ignored {
 		c.cookies(name, ref, cand)
 		return
 	}
-	d := Difference{Kind: KindChanged, Path: name, Ignored: ignored}
+	d := Difference{Kind: KindChanged, Path: name, Ignored: ignored, Rule: rule}
 	switch {
 	case cand.len() == 0:
 		d.Kind = KindRemoved
@@ -213,11 +214,39 @@ func (c *comparison) field(ref, cand lines) {
 			d.Kind = KindReordered
 		}
 	}
+	if !d.Ignored && ref.len() > 0 && ref.len() == cand.len() {
+		d.Rule = c.fieldRule(name, ref, cand)
+		d.Ignored = d.Rule != ""
+	}
 	if !c.room(d.Ignored) {
 		return
 	}
 	d.Reference, d.Candidate = c.fieldValue(ref), c.fieldValue(cand)
 	c.add(d)
+}
+
+// fieldRule gives the name of the rule by which each line of a field that
+// differs counts as equal to the candidate's, "" without one.
+func (c *comparison) fieldRule(name string, ref, cand lines) (rule string) {
+	r := c.rules
+	if r.values == nil && len(r.equalities) == 0 {
+		return ""
+	}
+	var at []int32
+	for i := range r.fields {
+		if f := &r.fields[i]; f.fields.rule(name) != "" {
+			at = append(at, f.index)
+		}
+	}
+	for k := range ref.i {
+		if ref.value(k) == cand.value(k) {
+			continue
+		}
+		if rule = r.textRule(at, []byte(ref.value(k)), []byte(cand.value(k)), ValueString); rule == "" {
+			return ""
+		}
+	}
+	return rule
 }
 
 // classIgnores says whether a class of the default list takes no offence,

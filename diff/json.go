@@ -47,6 +47,7 @@ type link struct{ node, next int32 }
 // walker is the memory of a walk over two trees. Its slices are stacks: each
 // level takes what it needs at the end and gives it back.
 type walker struct {
+	rules      *Rules
 	seed       maphash.Seed
 	tokA, tokB tokens
 	kinds      []uint64
@@ -62,6 +63,11 @@ type walker struct {
 	text       []byte
 	name       []byte
 	looked     int // values that same has looked at
+	// loose says that a hash was made in which values count as equal that are
+	// not: whoever pairs by hashes must compare.
+	loose bool
+	// refText and candText are what two strings stand for.
+	refText, candText []byte
 }
 
 // spare says whether there is budget to look at values ahead.
@@ -70,8 +76,8 @@ func (w *walker) spare() bool { return w.looked < len(w.a.nodes)+len(w.b.nodes) 
 // release forgets the bodies, and memory that is too large to keep.
 func (w *walker) release() {
 	w.a.text, w.b.text, w.tokA.b, w.tokB.b = nil, nil, nil, nil
-	if cap(w.a.nodes)+cap(w.b.nodes)+cap(w.entries)+cap(w.table)+cap(w.kids)+cap(w.hashes)+cap(w.links)+cap(w.text)+cap(w.name) > 1<<17 {
-		*w = walker{seed: w.seed}
+	if cap(w.a.nodes)+cap(w.b.nodes)+cap(w.entries)+cap(w.table)+cap(w.kids)+cap(w.hashes)+cap(w.links)+cap(w.text)+cap(w.name)+cap(w.refText)+cap(w.candText) > 1<<17 {
+		*w = walker{rules: w.rules, seed: w.seed}
 	}
 }
 
@@ -131,8 +137,9 @@ func (c *comparison) jsonBody(ref, cand []byte) {
 	case gotRef == grownFull || gotCand == grownFull:
 		c.add(Difference{Kind: KindNotFullyCompared, Reference: c.bytesValue(ref, 0), Candidate: c.bytesValue(cand, 0), Detail: detailValues})
 	default:
-		w.steps, w.looked = w.steps[:0], 0
-		w.at.reset(&c.rules.json)
+		w.steps, w.looked, w.loose = w.steps[:0], 0, false
+		w.at.reset(&c.rules.json, &w.a, &w.b)
+		c.probes = 8 * (len(w.a.nodes) + len(w.b.nodes))
 		c.value(0, 0)
 	}
 }
@@ -195,28 +202,76 @@ func (c *comparison) value(i, j int) {
 		return
 	}
 	w := &c.walker
-	ignored := w.at.final()
+	c.probes--
+	rule := c.ignoredBy()
 	ka, kb := w.a.nodes[i].kind(), w.b.nodes[j].kind()
 	typ := typeOf(ka)
 	switch {
 	case typ != typeOf(kb):
-		c.addNodes(KindTypeChanged, i, j, "", ignored)
+		c.addNodes(KindTypeChanged, i, j, "", rule)
 	case ka == kb && bytes.Equal(w.a.raw(i), w.b.raw(j)):
-	case ignored:
+	case rule != "":
 		if !w.same(i, j) {
-			c.addNodes(KindChanged, i, j, "", true)
+			c.addNodes(KindChanged, i, j, "", rule)
 		}
 	case ka == nodeDeepArray || ka == nodeDeepObject:
 		if !w.sameTexts(w.a.raw(i), w.b.raw(j)) {
-			c.addNodes(KindNotFullyCompared, i, j, detailDepth, false)
+			c.addNodes(KindNotFullyCompared, i, j, detailDepth, "")
 		}
 	case typ == ValueObject:
 		c.object(i, j)
 	case typ == ValueArray:
-		c.array(i, j)
+		if k := w.at.array(); k >= 0 && c.rules.arrays[k].by != byOrder {
+			c.unordered(&c.rules.arrays[k], i, j)
+		} else {
+			c.array(i, j)
+		}
 	case !w.sameScalar(i, j):
-		c.addNodes(KindChanged, i, j, "", false)
+		c.addNodes(KindChanged, i, j, "", c.excusedBy(i, j, typ))
 	}
+}
+
+// ignoredBy gives the name of the rule that ignores the place of the walk, ""
+// without one.
+func (c *comparison) ignoredBy() string {
+	if k := c.walker.at.ignore(); k >= 0 {
+		return c.rules.places[k]
+	}
+	return ""
+}
+
+// excusedBy gives the name of the rule by which two different values of one type
+// count as equal, "" without one.
+func (c *comparison) excusedBy(i, j int, typ ValueKind) string {
+	w, r := &c.walker, c.rules
+	if r.values == nil && len(r.equalities) == 0 {
+		return ""
+	}
+	ref, cand := w.scalarText(&w.a, i, &w.refText), w.scalarText(&w.b, j, &w.candText)
+	if len(ref) > maxRuleText || len(cand) > maxRuleText {
+		return ""
+	}
+	if rule := r.textRule(nil, ref, cand, typ); rule != "" {
+		return rule
+	}
+	for _, n := range w.at.top() {
+		for _, k := range w.at.m.nodes[n].equal {
+			if e := &r.equalities[k]; e.same(ref, cand, typ) {
+				return e.rule
+			}
+		}
+	}
+	return ""
+}
+
+// scalarText is what the value at node i of t stands for; escapes are resolved
+// into buf.
+func (w *walker) scalarText(t *tree, i int, buf *[]byte) []byte {
+	if t.nodes[i].kind() == nodeEscaped {
+		*buf = unescape((*buf)[:0], t.raw(i))
+		return *buf
+	}
+	return t.raw(i)
 }
 
 // sameScalar compares two values of one type that is neither array nor object.
@@ -461,20 +516,27 @@ func (c *comparison) object(i, j int) {
 			s = step{name: e.b, candidate: true}
 		}
 		w.steps = append(w.steps, s)
+		a, b := none, none
+		if e.a >= 0 {
+			a = int(e.a) + 1
+		}
+		if e.b >= 0 {
+			b = int(e.b) + 1
+		}
 		if live {
-			w.at.name(w.stepName(s))
+			w.at.name(w.stepName(s), a, b)
 		}
 		switch {
-		case e.b < 0:
-			c.addNodes(KindRemoved, int(e.a)+1, -1, "", w.at.final())
-		case e.a < 0:
-			c.addNodes(KindAdded, -1, int(e.b)+1, "", w.at.final())
+		case b < 0:
+			c.addNodes(KindRemoved, a, none, "", c.ignoredBy())
+		case a < 0:
+			c.addNodes(KindAdded, none, b, "", c.ignoredBy())
 		case e.dup >= 0:
 			if !w.sameDuplicates(e) {
-				c.addNodes(KindNotFullyCompared, int(e.a)+1, int(e.b)+1, detailDuplicate, w.at.final())
+				c.addNodes(KindNotFullyCompared, a, b, detailDuplicate, c.ignoredBy())
 			}
 		default:
-			c.value(int(e.a)+1, int(e.b)+1)
+			c.value(a, b)
 		}
 		if live {
 			w.at.up()
@@ -498,231 +560,14 @@ func (w *walker) stepName(s step) []byte {
 	return b
 }
 
-// elements pushes the nodes of an array's elements and gives their number.
-func (w *walker) elements(t *tree, i int) int {
-	n := len(w.kids)
-	for k, end := i+1, i+t.nodes[i].size(); k < end; k += t.nodes[k].size() {
-		w.kids = append(w.kids, int32(k))
-	}
-	return len(w.kids) - n
-}
-
-// array compares two arrays by order. What is equal at the beginning and at
-// the end is laid beside each other first, so that an element put in or left
-// out is one difference and not a change of all that follow. If the rest has
-// the same elements in another order, that is one difference too. Else the
-// rest is compared index by index.
-func (c *comparison) array(i, j int) {
-	w := &c.walker
-	baseA := len(w.kids)
-	n := w.elements(&w.a, i)
-	baseB := len(w.kids)
-	m := w.elements(&w.b, j)
-	ref := func(k int) int { return int(w.kids[baseA+k]) }
-	cand := func(k int) int { return int(w.kids[baseB+k]) }
-
-	lo, hi := 0, 0
-	for lo < min(n, m) && sameRaw(&w.a, ref(lo), &w.b, cand(lo)) {
-		lo++
-	}
-	for lo+hi < min(n, m) && sameRaw(&w.a, ref(n-1-hi), &w.b, cand(m-1-hi)) {
-		hi++
-	}
-	if n != m || n-lo-hi > 1 {
-		// Then by value. An element is looked at again inside its own arrays,
-		// so this has a budget, without which it would cost depth times size.
-		for lo+hi < min(n, m) && w.spare() && w.same(ref(lo), cand(lo)) {
-			lo++
-		}
-		for lo+hi < min(n, m) && w.spare() && w.same(ref(n-1-hi), cand(m-1-hi)) {
-			hi++
-		}
-	}
-	first, last := lo, hi // what lies outside is equal
-	x, y := n-lo-hi, m-lo-hi
-	if x > 0 && y > 0 && x+y > 2 {
-		// The rest by a hash, in which what is ignored has no part. It decides
-		// what lies beside what, never that something is equal.
-		base := len(w.hashes)
-		for k := range x {
-			w.hashes = append(w.hashes, w.hashElement(&w.a, ref(lo+k), lo+k))
-		}
-		for k := range y {
-			w.hashes = append(w.hashes, w.hashElement(&w.b, cand(lo+k), lo+k))
-		}
-		ha, hb := w.hashes[base:base+x], w.hashes[base+x:base+x+y]
-		for len(ha) > 0 && len(hb) > 0 && ha[0] == hb[0] {
-			ha, hb, lo = ha[1:], hb[1:], lo+1
-		}
-		for len(ha) > 0 && len(hb) > 0 && ha[len(ha)-1] == hb[len(hb)-1] {
-			ha, hb, hi = ha[:len(ha)-1], hb[:len(hb)-1], hi+1
-		}
-		x, y = len(ha), len(hb)
-		if x == y && x > 1 && c.permuted(i, j, ha, hb, lo, ref, cand) {
-			// What lies around it is still looked at, for what is ignored.
-			for k := first; k < lo; k++ {
-				c.element(k, ref(k), cand(k))
-			}
-			for k := hi; k > last; k-- {
-				c.element(n-k, ref(n-k), cand(m-k))
-			}
-			w.hashes, w.kids = w.hashes[:base], w.kids[:baseA]
-			return
-		}
-		w.hashes = w.hashes[:base]
-	}
-	both := lo + min(x, y)
-	for k := first; k < both && !c.full; k++ {
-		c.element(k, ref(k), cand(k))
-	}
-	for k := both; k < lo+x && !c.full; k++ {
-		c.element(k, ref(k), -1)
-	}
-	for k := both; k < lo+y && !c.full; k++ {
-		c.element(k, -1, cand(k))
-	}
-	for k := hi; k > last && !c.full; k-- {
-		c.element(n-k, ref(n-k), cand(m-k))
-	}
-	w.kids = w.kids[:baseA]
-}
-
-// permuted says whether b is a in another order, and adds that difference: a
-// single element moved past two or more others, or reordered.
-func (c *comparison) permuted(i, j int, a, b []uint64, lo int, ref, cand func(int) int) bool {
-	w := &c.walker
-	n := len(a)
-	base := len(w.hashes)
-	w.hashes = append(append(w.hashes, a...), b...)
-	sa, sb := w.hashes[base:base+n], w.hashes[base+n:]
-	slices.Sort(sa)
-	slices.Sort(sb)
-	same := slices.Equal(sa, sb)
-	w.hashes = w.hashes[:base]
-	if !same {
-		return false
-	}
-	from, to := -1, 0
-	if n > 2 {
-		switch {
-		case slices.Equal(a[1:], b[:n-1]):
-			from, to = lo, lo+n-1
-		case slices.Equal(a[:n-1], b[1:]):
-			from, to = lo+n-1, lo
-		}
-	}
-	if from < 0 {
-		c.addNodes(KindReordered, i, j, "", false)
-		return true
-	}
-	w.steps = append(w.steps, step{name: -1, index: from})
-	c.addNodes(KindMoved, ref(from), cand(to), "to index "+strconv.Itoa(to), false)
-	w.steps = w.steps[:len(w.steps)-1]
-	return true
-}
-
-// element compares the elements i and j, one of which may be -1, at an index.
-func (c *comparison) element(index, i, j int) {
-	w := &c.walker
-	w.steps = append(w.steps, step{name: -1, index: index})
-	live := w.at.live()
-	if live {
-		w.at.element(index)
-	}
-	switch {
-	case j < 0:
-		c.addNodes(KindRemoved, i, -1, "", w.at.final())
-	case i < 0:
-		c.addNodes(KindAdded, -1, j, "", w.at.final())
-	default:
-		c.value(i, j)
-	}
-	if live {
-		w.at.up()
-	}
-	w.steps = w.steps[:len(w.steps)-1]
-}
-
-func mix(h, x uint64) uint64 {
-	h = (h ^ x) * 0x9e3779b97f4a7c15
-	return h ^ h>>32
-}
-
-func (w *walker) hashElement(t *tree, i, index int) uint64 {
-	if !w.at.live() {
-		return w.hash(t, i)
-	}
-	w.at.element(index)
-	h := w.hash(t, i)
-	w.at.up()
-	return h
-}
-
-// hash is the same for values that are equal when what the rules ignore is
-// left out. A node's hash is kept: it has one place, so it has one hash.
-func (w *walker) hash(t *tree, i int) uint64 {
-	if w.at.final() {
-		return 1
-	}
-	n := &t.nodes[i]
-	kind := n.kind()
-	var h uint64
-	switch kind {
-	case nodeNull, nodeFalse, nodeTrue:
-		return mix(2, uint64(kind))
-	case nodeNumber:
-		w.name = appendCanonical(w.name[:0], t.raw(i))
-		return mix(3, maphash.Bytes(w.seed, w.name))
-	case nodeString, nodeEscaped:
-		return mix(4, w.hashText(t, i))
-	case nodeDeepArray, nodeDeepObject:
-		return mix(5, maphash.Bytes(w.seed, t.raw(i)))
-	}
-	if len(t.hashes) == 0 {
-		t.hashes = slices.Grow(t.hashes, len(t.nodes))[:len(t.nodes)]
-		clear(t.hashes)
-	}
-	if h = t.hashes[i]; h != 0 {
-		return h
-	}
-	live := w.at.live()
-	end := i + n.size()
-	if kind == nodeArray {
-		h = 6
-		for k, index := i+1, 0; k < end; k, index = k+t.nodes[k].size(), index+1 {
-			h = mix(h, w.hashElement(t, k, index))
-		}
-	} else {
-		var sum uint64
-		for k := i + 1; k < end; k += 1 + t.nodes[k+1].size() {
-			name := w.hashText(t, k)
-			if live {
-				w.at.name(w.stepName(step{name: int32(k), candidate: t == &w.b}))
-			}
-			if !w.at.final() { // presence is ignored too
-				sum += mix(name, w.hash(t, k+1))
-			}
-			if live {
-				w.at.up()
-			}
-		}
-		h = mix(7, sum)
-	}
-	if h == 0 {
-		h = 1
-	}
-	t.hashes[i] = h
-	return h
-}
-
 // addNodes adds a difference at the place of the walk; i or j is -1 for a side
-// without a value.
-func (c *comparison) addNodes(kind string, i, j int, detail string, ignored bool) {
-	if !c.room(ignored) {
+// without a value. rule is what ignores it, "" for nothing.
+func (c *comparison) addNodes(kind string, i, j int, detail, rule string) {
+	if !c.room(rule != "") {
 		return
 	}
 	w := &c.walker
-	d := Difference{Kind: kind, Path: w.path(), Detail: detail, Ignored: ignored}
+	d := Difference{Kind: kind, Path: w.path(), Detail: detail, Ignored: rule != "", Rule: rule}
 	if i >= 0 {
 		d.Reference = c.nodeValue(&w.a, i)
 	}

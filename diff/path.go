@@ -16,6 +16,8 @@ type selector struct {
 	named bool   // a name, else an index
 	name  string // when named
 	index int
+	// filter chooses by what a value holds; nil for the others.
+	filter *filter
 }
 
 // segment is one step of a rule. Descendant segments (..) reach every depth.
@@ -31,9 +33,9 @@ type pathError struct {
 }
 
 // parsePath reads the subset of RFC 9535 that rules are written in: $, .name,
-// .*, ..name, ..*, and [..] with names in single or double quotes, indexes and
-// *, also several of them with commas. Negative indexes, slices and filters
-// are refused by name.
+// .*, ..name, ..*, and [..] with names in single or double quotes, indexes, *
+// and filters, also several of them with commas. Negative indexes, slices and
+// what filters do not have here are refused by name.
 func parsePath(s string) ([]segment, *pathError) {
 	p := pathParser{s: s}
 	segs := p.path()
@@ -41,9 +43,10 @@ func parsePath(s string) ([]segment, *pathError) {
 }
 
 type pathParser struct {
-	s   string
-	i   int
-	err *pathError
+	s    string
+	i    int
+	deep int // parentheses and negations that are open
+	err  *pathError
 }
 
 func (p *pathParser) fail(at int, format string, args ...any) {
@@ -155,7 +158,8 @@ func (p *pathParser) selector() selector {
 	case c == '\'' || c == '"':
 		return selector{named: true, name: p.quoted(c)}
 	case c == '?':
-		p.fail(p.i, "filters are not supported")
+		p.i++
+		return selector{filter: p.filter()}
 	case c == ':':
 		p.fail(p.i, "slices are not supported")
 	case c == '-':
@@ -173,7 +177,7 @@ func (p *pathParser) selector() selector {
 		}
 		return selector{index: n}
 	default:
-		p.fail(p.i, "want a name in quotes, an index or *")
+		p.fail(p.i, "want a name in quotes, an index, * or a filter")
 	}
 	return selector{}
 }
@@ -334,201 +338,4 @@ func appendName(b, name []byte) []byte {
 		i += n
 	}
 	return append(b, '\'', ']')
-}
-
-// matcher is the ignore rules for JSON as one automaton. A place in a body is
-// a set of states; a step down the body is one step of the automaton, so the
-// cost does not grow with the number of rules that do not match.
-type matcher struct {
-	nodes []matchNode // nodes[0] is the root; empty without rules
-}
-
-type matchNode struct {
-	// Where the selectors lead. Of the states in one list at most one is
-	// shared by the rules that begin alike; the others are private.
-	names map[string][]int32
-	index map[int][]int32
-	any   []int32
-	// below is the state of a descendant segment: it stays in the set at
-	// every depth. -1 without.
-	below   int32
-	sticky  bool
-	final   bool
-	private bool
-}
-
-func (m *matcher) node(n matchNode) int32 {
-	n.below = -1
-	m.nodes = append(m.nodes, n)
-	return int32(len(m.nodes) - 1)
-}
-
-// add compiles one rule into the automaton: at most two states a segment.
-func (m *matcher) add(segs []segment) {
-	if len(m.nodes) == 0 {
-		m.node(matchNode{})
-	}
-	at := int32(0)
-	for _, seg := range segs {
-		if seg.descendant {
-			if m.nodes[at].below < 0 {
-				below := m.node(matchNode{sticky: true})
-				m.nodes[at].below = below
-			}
-			at = m.nodes[at].below
-		}
-		if len(seg.selectors) == 1 {
-			at = m.shared(at, seg.selectors[0])
-			continue
-		}
-		// Several selectors lead to one state, which therefore no other rule
-		// may come to by one of them.
-		to := m.node(matchNode{private: true})
-		for _, sel := range seg.selectors {
-			m.link(at, sel, to)
-		}
-		at = to
-	}
-	m.nodes[at].final = true
-}
-
-// shared gives the state to which a selector leads, for all rules.
-func (m *matcher) shared(from int32, sel selector) int32 {
-	n := &m.nodes[from]
-	var to []int32
-	switch {
-	case sel.any:
-		to = n.any
-	case sel.named:
-		to = n.names[sel.name]
-	default:
-		to = n.index[sel.index]
-	}
-	for _, t := range to {
-		if !m.nodes[t].private {
-			return t
-		}
-	}
-	t := m.node(matchNode{})
-	m.link(from, sel, t)
-	return t
-}
-
-func (m *matcher) link(from int32, sel selector, to int32) {
-	n := &m.nodes[from]
-	switch {
-	case sel.any:
-		n.any = append(n.any, to)
-	case sel.named:
-		if n.names == nil {
-			n.names = map[string][]int32{}
-		}
-		n.names[sel.name] = append(n.names[sel.name], to)
-	default:
-		if n.index == nil {
-			n.index = map[int][]int32{}
-		}
-		n.index[sel.index] = append(n.index[sel.index], to)
-	}
-}
-
-func contains(s []int32, v int32) bool {
-	for _, x := range s {
-		if x == v {
-			return true
-		}
-	}
-	return false
-}
-
-// states is a stack of state sets, one for each step of the place at which a
-// walk stands. It is memory that is used again; the rules are only read.
-type states struct {
-	m    *matcher
-	sets []int32 // all sets, one after the other
-	ends []int   // where each set ends
-}
-
-func (s *states) reset(m *matcher) {
-	s.m, s.sets, s.ends = m, s.sets[:0], s.ends[:0]
-	if len(m.nodes) > 0 {
-		s.enter(0, 0)
-	}
-	s.ends = append(s.ends, len(s.sets))
-}
-
-// enter adds a state, and what it reaches without a step, to the set that
-// begins at start.
-func (s *states) enter(start int, n int32) {
-	if n < 0 || contains(s.sets[start:], n) {
-		return
-	}
-	s.sets = append(s.sets, n)
-	s.enter(start, s.m.nodes[n].below)
-}
-
-func (s *states) top() []int32 {
-	n := len(s.ends)
-	start := 0
-	if n > 1 {
-		start = s.ends[n-2]
-	}
-	return s.sets[start:s.ends[n-1]]
-}
-
-// live says whether a rule may still match at or below this place.
-func (s *states) live() bool { return len(s.top()) > 0 }
-
-// final says whether a rule ends here.
-func (s *states) final() bool {
-	for _, n := range s.top() {
-		if s.m.nodes[n].final {
-			return true
-		}
-	}
-	return false
-}
-
-// name steps down to the member of that name, the text of its string.
-func (s *states) name(name []byte) {
-	for i, to := s.stay(); i < to; i++ {
-		for _, next := range s.m.nodes[s.sets[i]].names[string(name)] {
-			s.enter(to, next)
-		}
-	}
-	s.ends = append(s.ends, len(s.sets))
-}
-
-// element steps down to the element of that index.
-func (s *states) element(index int) {
-	for i, to := s.stay(); i < to; i++ {
-		for _, next := range s.m.nodes[s.sets[i]].index[index] {
-			s.enter(to, next)
-		}
-	}
-	s.ends = append(s.ends, len(s.sets))
-}
-
-// stay begins the set of the next step down with what does not depend on where
-// it leads. It gives the bounds of the set that is left.
-func (s *states) stay() (from, to int) {
-	to = s.ends[len(s.ends)-1]
-	from = to - len(s.top())
-	for i := from; i < to; i++ {
-		n := &s.m.nodes[s.sets[i]]
-		if n.sticky {
-			s.enter(to, s.sets[i])
-		}
-		for _, next := range n.any {
-			s.enter(to, next)
-		}
-	}
-	return from, to
-}
-
-// up steps back.
-func (s *states) up() {
-	n := len(s.ends)
-	s.ends = s.ends[:n-1]
-	s.sets = s.sets[:s.ends[n-2]]
 }

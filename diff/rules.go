@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
 
-// RuleConfig says what a comparison ignores and where it stops.
+// RuleConfig says what a comparison ignores, what it takes for equal, how it
+// compares arrays, and where it stops. The zero value is the defaults.
 type RuleConfig struct {
 	// IgnoreHeaders names header and trailer fields whose differences are
 	// ignored, presence included. Letter case does not matter; a * at the end
@@ -16,9 +19,22 @@ type RuleConfig struct {
 	IgnoreHeaders []string
 	// IgnoreJSON holds paths into JSON bodies; what lies at one, with all
 	// below it, is ignored, presence included. A subset of RFC 9535: $, .name,
-	// ['name'], [0], [*], .*, ..name, ..*, ..['name'], ..[0], and several
-	// selectors in one bracket.
+	// ['name'], [0], [*], .*, ..name, ..*, ..['name'], ..[0], several
+	// selectors in one bracket, and filters [?...] with existence tests,
+	// comparisons of a singular query with a literal, &&, || and !. A filter
+	// must hold on each side that has the value.
 	IgnoreJSON []string
+	// IgnoreValues holds regular expressions (RE2, as package regexp reads
+	// them). What one of them matches in a value of a JSON body, or in the
+	// value of a field, is taken as one and the same text on both sides.
+	IgnoreValues []string
+	// IgnoreAspects names whole aspects whose differences are ignored: status,
+	// grpc, header, body, trailer.
+	IgnoreAspects []string
+	// Equal holds rules for values that differ and count as equal.
+	Equal []EqualRule
+	// Arrays says which arrays of JSON bodies are not compared by order.
+	Arrays []ArrayRule
 	// NoDefaults switches off the default list (DefaultIgnore): every header
 	// field is then compared by its value.
 	NoDefaults bool
@@ -44,32 +60,50 @@ type RuleConfig struct {
 
 // RuleError is a rule that Compile refused.
 type RuleError struct {
-	// List is the list in the configuration: "headers" or "json".
-	List string
-	// Index is the rule's place in it, from 0.
-	Index int
+	// Path is the rule's place in the configuration, as "ignore.json[0]" or
+	// "equal[2].type".
+	Path string
 	// Offset is the place of the fault in the rule, in bytes from 0.
 	Offset int
-	// Rule is the rule, Reason what is wrong with it.
+	// Rule is the rule's text, "" when what is wrong is not in a text. Reason is
+	// what is wrong with it.
 	Rule, Reason string
 }
 
-// Error names the list, the rule and the place in it.
+// Error names the rule and the place in it.
 func (e *RuleError) Error() string {
-	return fmt.Sprintf("ignore.%s[%d]: %q at offset %d: %s", e.List, e.Index, e.Rule, e.Offset, e.Reason)
+	if e.Rule == "" {
+		return e.Path + ": " + e.Reason
+	}
+	return fmt.Sprintf("%s: %q at offset %d: %s", e.Path, e.Rule, e.Offset, e.Reason)
 }
 
 // Rules are a compiled RuleConfig. They are not changed after Compile and may
 // be used by any number of goroutines at once.
 type Rules struct {
-	headers  headerRules
-	json     matcher
-	defaults bool
-	limits   limits
-	seed     maphash.Seed // for tables only; no result depends on it
-	names    map[string]string
-	equal    Result    // what every equal pair without a remark gets
-	work     sync.Pool // of *comparison
+	headers fieldRules
+	aspects map[string]string // to the name of the rule that ignores it
+	json    matcher
+	places  []string // names of the rules that json ignores by
+	values  *regexp.Regexp
+	// equalities are all; everywhere are those without a place, and fields
+	// those of fields, by names and prefixes.
+	equalities []equality
+	everywhere []int32
+	fields     []fieldEquality
+	arrays     []arrayRule
+	defaults   bool
+	limits     limits
+	seed       maphash.Seed // for tables only; no result depends on it
+	names      map[string]string
+	equal      Result    // what every equal pair without a remark gets
+	work       sync.Pool // of *comparison
+}
+
+// fieldEquality is a rule of equality for the fields that it names.
+type fieldEquality struct {
+	fields fieldRules
+	index  int32 // into equalities
 }
 
 type limits struct {
@@ -93,25 +127,106 @@ func Compile(c RuleConfig) (*Rules, error) {
 	r.limits.values = limit(&errs, "MaxValues", r.limits.values, 1<<20, 100_000_000)
 	r.limits.value = limit(&errs, "MaxValue", r.limits.value, 4<<10, 1<<30)
 	r.limits.decoded = limit(&errs, "MaxDecoded", r.limits.decoded, 16<<20, 1<<30)
-	for i, h := range c.IgnoreHeaders {
-		if offset, reason := r.headers.add(h); reason != "" {
-			errs = append(errs, &RuleError{List: "headers", Index: i, Offset: offset, Rule: h, Reason: reason})
-		}
+	fail := func(path, text string, offset int, reason string) {
+		errs = append(errs, &RuleError{Path: path, Offset: offset, Rule: text, Reason: reason})
 	}
-	for i, p := range c.IgnoreJSON {
-		segs, bad := parsePath(p)
-		if bad != nil {
-			errs = append(errs, &RuleError{List: "json", Index: i, Offset: bad.offset, Rule: p, Reason: bad.reason})
-			continue
-		}
-		r.json.add(segs)
-	}
+	r.compile(&c, fail)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	r.names = knownNames()
 	r.work.New = func() any { return newComparison(r) }
 	return r, nil
+}
+
+// compile compiles every list of rules.
+func (r *Rules) compile(c *RuleConfig, fail func(path, text string, offset int, reason string)) {
+	for i, h := range c.IgnoreHeaders {
+		name := fmt.Sprintf("ignore.headers[%d]", i)
+		r.headers.compile(h, name, name, fail)
+	}
+	for i, p := range c.IgnoreJSON {
+		name := fmt.Sprintf("ignore.json[%d]", i)
+		if at := r.place(p, name, fail); at != nil && at.ignore < 0 {
+			at.ignore = int32(len(r.places))
+			r.places = append(r.places, name)
+		}
+	}
+	patterns := true
+	for i, p := range c.IgnoreValues {
+		name := fmt.Sprintf("ignore.values[%d]", i)
+		switch {
+		case p == "":
+			fail(name, "", 0, "is empty")
+		case compilePattern(name, p, fail) != nil:
+			continue
+		}
+		patterns = false
+	}
+	if patterns {
+		var err error
+		if r.values, err = valuesPattern(c.IgnoreValues); err != nil {
+			fail("ignore.values", "", 0, err.Error())
+		}
+	}
+	for i, a := range c.IgnoreAspects {
+		name := fmt.Sprintf("ignore.aspects[%d]", i)
+		if !slices.Contains(ignorable(), a) {
+			fail(name, a, 0, "is not known: write "+strings.Join(ignorable(), ", "))
+			continue
+		}
+		if r.aspects == nil {
+			r.aspects = map[string]string{}
+		}
+		r.aspects[a] = name
+	}
+	for i := range c.Equal {
+		e, name := &c.Equal[i], fmt.Sprintf("equal[%d]", i)
+		index := int32(len(r.equalities))
+		r.equalities = append(r.equalities, compileEqual(name, e, fail))
+		switch {
+		case e.JSON != "" && e.Header != "":
+			fail(name, "", 0, "has json and header: write a rule for each")
+		case e.JSON != "":
+			if at := r.place(e.JSON, name+".json", fail); at != nil {
+				at.equal = append(at.equal, index)
+			}
+		case e.Header != "":
+			f := fieldEquality{index: index}
+			f.fields.compile(e.Header, name, name+".header", fail)
+			r.fields = append(r.fields, f)
+		default:
+			r.everywhere = append(r.everywhere, index)
+		}
+	}
+	for i := range c.Arrays {
+		a, name := &c.Arrays[i], fmt.Sprintf("arrays[%d]", i)
+		rule, ok := compileArray(name, a, fail)
+		if at := r.place(a.JSON, name+".json", fail); ok && at != nil && at.array < 0 {
+			at.array = int32(len(r.arrays))
+			r.arrays = append(r.arrays, rule)
+		}
+	}
+}
+
+// ignorable lists the aspects that may be ignored.
+func ignorable() []string {
+	return []string{AspectStatus, AspectGRPC, AspectHeader, AspectBody, AspectTrailer}
+}
+
+// place adds a path to the automaton. The result is valid until the next call,
+// nil for a path that is wrong.
+func (r *Rules) place(path, name string, fail func(path, text string, offset int, reason string)) *matchNode {
+	segs, bad := parsePath(path)
+	switch {
+	case path == "":
+		fail(name, "", 0, "is missing: write a path such as $.items")
+		return nil
+	case bad != nil:
+		fail(name, path, bad.offset, bad.reason)
+		return nil
+	}
+	return r.json.add(segs)
 }
 
 func limit[T int | int64](errs *[]error, name string, v, zero, most T) T {
@@ -124,16 +239,24 @@ func limit[T int | int64](errs *[]error, name string, v, zero, most T) T {
 	return v
 }
 
-// headerRules are field names and prefixes, in lower case.
-type headerRules struct {
-	names    map[string]struct{}
-	prefixes []string
+// fieldRules are field names and prefixes, in lower case, each with the name of
+// its rule.
+type fieldRules struct {
+	names    map[string]string
+	prefixes [][2]string // prefix and rule
+}
+
+// compile adds a rule; path is where its text stands.
+func (f *fieldRules) compile(text, rule, path string, fail func(path, text string, offset int, reason string)) {
+	if offset, reason := f.add(text, rule); reason != "" {
+		fail(path, text, offset, reason)
+	}
 }
 
 // add takes a name or a prefix with a star. It gives the place and the reason
 // of a fault.
-func (h *headerRules) add(rule string) (offset int, reason string) {
-	name, star := strings.CutSuffix(rule, "*")
+func (f *fieldRules) add(text, rule string) (offset int, reason string) {
+	name, star := strings.CutSuffix(text, "*")
 	for i := 0; i < len(name); i++ {
 		if name[i] == '*' {
 			return i, "a * stands at the end only"
@@ -144,29 +267,32 @@ func (h *headerRules) add(rule string) (offset int, reason string) {
 	}
 	switch {
 	case star:
-		h.prefixes = append(h.prefixes, lower(name))
+		f.prefixes = append(f.prefixes, [2]string{lower(name), rule})
 	case name == "":
 		return 0, "the name is empty"
 	default:
-		if h.names == nil {
-			h.names = map[string]struct{}{}
+		if f.names == nil {
+			f.names = map[string]string{}
 		}
-		h.names[lower(name)] = struct{}{}
+		if key := lower(name); f.names[key] == "" {
+			f.names[key] = rule
+		}
 	}
 	return 0, ""
 }
 
-// has says whether a rule names the field; name is in lower case.
-func (h *headerRules) has(name string) bool {
-	if _, ok := h.names[name]; ok {
-		return true
+// rule is the name of the rule that names the field, "" without one; name is in
+// lower case.
+func (f *fieldRules) rule(name string) string {
+	if rule, ok := f.names[name]; ok {
+		return rule
 	}
-	for _, p := range h.prefixes {
-		if strings.HasPrefix(name, p) {
-			return true
+	for _, p := range f.prefixes {
+		if strings.HasPrefix(name, p[0]) {
+			return p[1]
 		}
 	}
-	return false
+	return ""
 }
 
 // isTokenByte says whether c is a tchar of RFC 9110 section 5.6.2.
