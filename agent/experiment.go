@@ -97,9 +97,9 @@ func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay
 		}
 	}
 	var err error
-	x.rules, err = diff.Compile(diff.RuleConfig{IgnoreHeaders: e.Compare.Ignore.Headers, IgnoreJSON: e.Compare.Ignore.JSON})
+	x.rules, err = compileRules(&e.Compare, c, fmt.Sprintf("experiments[%d].compare.", i))
 	if err != nil {
-		return nil, fmt.Errorf("experiments[%d].compare.ignore: %w", i, err)
+		return nil, err
 	}
 	u, err := url.Parse(e.Candidate.URL)
 	if err != nil {

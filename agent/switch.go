@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,12 +137,22 @@ func CheckConfig(c *config.Config) error {
 	if len(c.Experiments) == 0 {
 		return nil
 	}
+	var all config.Errors
 	if _, err := sample.New(sampleConfig(c, time.Now())); err != nil {
 		var field *sample.FieldError
 		if errors.As(err, &field) {
-			return c.Errorf(field.Field, "%v", field.Err)
+			err = c.Errorf(field.Field, "%v", field.Err)
 		}
-		return err
+		all = append(all, err)
+	}
+	for i := range c.Experiments {
+		_, err := compileRules(&c.Experiments[i].Compare, c, "experiments["+strconv.Itoa(i)+"].compare.")
+		if err != nil {
+			all = append(all, err)
+		}
+	}
+	if len(all) > 0 {
+		return all
 	}
 	return nil
 }

@@ -60,10 +60,24 @@ func (c *Config) Check() error {
 		return err
 	}
 	var all Errors
+	said := map[string]bool{}
 	if err != nil {
 		all = err.(Errors)
+		for _, e := range k.list {
+			said[e.Path] = true
+		}
 	}
-	return append(all, more)
+	list, ok := more.(Errors)
+	if !ok {
+		list = Errors{more}
+	}
+	for _, e := range list {
+		// What is wrong with a key is said once, the way it is said here.
+		if one, ok := e.(*Error); !ok || !said[one.Path] {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // one refuses a word that is not of the list.
@@ -202,9 +216,7 @@ func (c *checker) experiments() {
 		c.sample(at, e)
 		c.candidate(at+"candidate.", &e.Candidate)
 		c.replay(at+"replay.", &e.Replay)
-		c.ignored(at+"compare.ignore.headers", e.Compare.Ignore.Headers)
-		c.filled(at+"compare.ignore.json", e.Compare.Ignore.JSON)
-		c.one(at+"compare.state", e.Compare.State, "shared", "separate")
+		c.compare(at+"compare.", &e.Compare)
 	}
 }
 
@@ -276,6 +288,29 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// compare checks what does not need the rules' own language, which package diff
+// reads.
+func (c *checker) compare(at string, m *Compare) {
+	c.ignored(at+"ignore.headers", m.Ignore.Headers)
+	c.filled(at+"ignore.json", m.Ignore.JSON)
+	c.filled(at+"ignore.values", m.Ignore.Values)
+	c.one(at+"state", m.State, "shared", "separate")
+	for i := range m.Equal {
+		here := at + "equal[" + strconv.Itoa(i) + "].within"
+		if _, written := c.sources[here]; written && m.Equal[i].Within == 0 {
+			c.fail(here, "0s: leave it out for any two times, or write 1ms for what is nearly the same")
+		}
+	}
+	for _, limit := range []struct {
+		key        string
+		have, most int
+	}{{"max_depth", m.MaxDepth, 10_000}, {"max_differences", m.MaxDifferences, 100_000}} {
+		if limit.have < 1 || limit.have > limit.most {
+			c.fail(at+limit.key, "%d is not within 1 and %d", limit.have, limit.most)
+		}
+	}
 }
 
 // ignored checks a list of header names, of which a star may end each.

@@ -38,6 +38,8 @@ type Config struct {
 
 	// sources tells where each key was written, by path.
 	sources map[string]Source
+	// spelled is how the scalars of the file that stand on one line are written.
+	spelled map[string]string
 	// env are the KAFKA_* variables.
 	env []string
 	// check is Options.Check.
@@ -226,6 +228,17 @@ type Replay struct {
 // Compare says what counts as a difference.
 type Compare struct {
 	Ignore Ignore `yaml:"ignore"`
+	// Equal are values that may differ and count as equal. Default none.
+	Equal []Equal `yaml:"equal"`
+	// Arrays are arrays of JSON bodies that are not compared by order. Default
+	// none.
+	Arrays []Array `yaml:"arrays"`
+	// MaxDepth is the nesting down to which JSON is compared by value; below it
+	// what differs is not_fully_compared. Default 128, at most 10000.
+	MaxDepth int `yaml:"max_depth"`
+	// MaxDifferences bounds the differences of an answer's aspect; more are
+	// not_fully_compared. Default 100, at most 100000.
+	MaxDifferences int `yaml:"max_differences"`
 	// Recheck asks a divergent pair once more after this time. Default 0s: never.
 	Recheck Duration `yaml:"recheck"`
 	// State is "shared" (default: candidate and reference share their data, so
@@ -238,9 +251,43 @@ type Ignore struct {
 	// Headers are names of response headers; "X-Internal-*" stands for all that
 	// begin so, "*" for all. Default none.
 	Headers []string `yaml:"headers"`
-	// JSON are paths into JSON bodies, such as $.meta.took or $.items[*].id.
-	// Default none.
-	JSON []string `yaml:"json"`
+	// JSON are paths into JSON bodies, such as $.meta.took, $.items[*].id,
+	// $..etag or $.items[?@.type == 'ad']. Default none.
+	JSON []string `yaml:"json" env:"elements"`
+	// Values are regular expressions (RE2): what they match within a value
+	// counts as the same. Default none.
+	Values []string `yaml:"values" env:"elements"`
+	// Aspects are whole aspects: status, grpc, header, body, trailer. Default
+	// none.
+	Aspects []string `yaml:"aspects"`
+}
+
+// Equal is a rule for values that may differ: one of Type, Tolerance and
+// Pattern.
+type Equal struct {
+	// JSON is a path as in Ignore, of the values themselves. Header is a name as
+	// there. Default both "": everywhere.
+	JSON string `yaml:"json"`
+	// Header is a name of a response header, "X-*" for all that begin so.
+	Header string `yaml:"header"`
+	// Type is uuid, timestamp or url (but for the host).
+	Type string `yaml:"type"`
+	// Within bounds how far two timestamps are apart. Default 0s: any.
+	Within Duration `yaml:"within"`
+	// Tolerance bounds how far two numbers are apart: 0.01, or 1% of the larger.
+	Tolerance string `yaml:"tolerance"`
+	// Pattern is a regular expression: what it matches counts as the same.
+	Pattern string `yaml:"pattern"`
+}
+
+// Array is a rule for arrays: one of As and Key.
+type Array struct {
+	// JSON is a path to arrays. Required.
+	JSON string `yaml:"json"`
+	// As is order or set.
+	As string `yaml:"as"`
+	// Key names the member that elements are found by: id, or @.meta.id.
+	Key string `yaml:"key"`
 }
 
 // Guard pauses replay while the reference suffers.
@@ -414,6 +461,7 @@ func New() *Config {
 		Management: Management{Address: "127.0.0.1:9000"},
 		Log:        Log{Level: "info", Format: "text"},
 		sources:    map[string]Source{},
+		spelled:    map[string]string{},
 	}
 	c.SetInstance(c.Instance)
 	return c
@@ -444,7 +492,7 @@ func (e *Experiment) setDefaults() {
 			Order:       "free",
 			Warmup:      Duration(time.Minute),
 		},
-		Compare: Compare{State: "shared"},
+		Compare: Compare{MaxDepth: 128, MaxDifferences: 100, State: "shared"},
 		Guard:   Guard{Latency: 1.25, Errors: Limit{Rate: 50}},
 	}
 }
@@ -534,6 +582,20 @@ func (c *Config) Mark(path, source string) {
 		c.sources = map[string]Source{}
 	}
 	c.sources[path] = Source{Name: source}
+	delete(c.spelled, path)
+}
+
+// ErrorIn makes an Error about a place in the text of a key, offset bytes behind
+// its beginning: the column is that of the place, where the text was written on
+// one line.
+func (c *Config) ErrorIn(path string, offset int, format string, args ...any) error {
+	var r report
+	src := c.At(path)
+	if raw, ok := c.spelled[path]; ok && src.Line > 0 {
+		src.Column += columns(raw, offset)
+	}
+	r.add(src, path, format, args...)
+	return r.list[0]
 }
 
 // Errorf makes an Error about a key, with the position of it.

@@ -119,7 +119,7 @@ func TestGoodFiles(t *testing.T) {
 // bareConfig is c without what does not belong to its meaning.
 func bareConfig(c *Config) Config {
 	b := *c
-	b.sources, b.env, b.check, b.now = nil, nil, nil, nil
+	b.sources, b.spelled, b.env, b.check, b.now = nil, nil, nil, nil, nil
 	return b
 }
 
@@ -211,6 +211,11 @@ experiments[].control experiments[].control.url experiments[].control.share expe
 experiments[].replay experiments[].replay.timeout experiments[].replay.max_in_flight experiments[].replay.max_rate
 experiments[].replay.unsafe experiments[].replay.grpc experiments[].replay.order experiments[].replay.warmup
 experiments[].compare experiments[].compare.ignore experiments[].compare.ignore.headers experiments[].compare.ignore.json
+experiments[].compare.ignore.values experiments[].compare.ignore.aspects
+experiments[].compare.equal experiments[].compare.equal[].json experiments[].compare.equal[].header experiments[].compare.equal[].type
+experiments[].compare.equal[].within experiments[].compare.equal[].tolerance experiments[].compare.equal[].pattern
+experiments[].compare.arrays experiments[].compare.arrays[].json experiments[].compare.arrays[].as experiments[].compare.arrays[].key
+experiments[].compare.max_depth experiments[].compare.max_differences
 experiments[].compare.recheck experiments[].compare.state
 experiments[].guard experiments[].guard.latency experiments[].guard.errors
 verdict verdict.max_divergence verdict.confidence verdict.min_compared verdict.max_unseen verdict.max_failed verdict.max_masked
@@ -252,6 +257,19 @@ func TestKeys(t *testing.T) {
 	printed := map[string]bool{}
 	for p := range c.sources {
 		printed[index.ReplaceAllString(p, "[]")] = true
+	}
+	// The keys of a list that is empty by default, within the example of an
+	// experiment, stand in the examples of its comment.
+	rule := regexp.MustCompile(`(?m)^#      #   - \{(json|header): .*\}`)
+	group := ""
+	for _, m := range rule.FindAllString(string(Default()), -1) {
+		group = "equal"
+		if strings.Contains(m, "as: ") || strings.Contains(m, "key: ") {
+			group = "arrays"
+		}
+		for _, k := range regexp.MustCompile(`[{,] ?(\w+): `).FindAllStringSubmatch(m, -1) {
+			printed["experiments[].compare."+group+"[]."+k[1]] = true
+		}
 	}
 	for _, p := range want {
 		if !printed[p] {

@@ -14,6 +14,7 @@ import (
 type decoder struct {
 	report
 	sources map[string]Source
+	spelled map[string]string
 }
 
 // shorthand is a struct that may also be written as a plain value.
@@ -81,6 +82,9 @@ func join(path, key string) string {
 func (d *decoder) value(n *node, v reflect.Value, path string) {
 	if path != "" {
 		d.sources[path] = n.src
+		if n.raw != "" {
+			d.spelled[path] = n.raw
+		}
 	}
 	if v.Kind() == reflect.Pointer {
 		if n.kind == null && isText(v.Type().Elem()) {

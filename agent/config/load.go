@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 )
 
 // FileName is the configuration that is read when none is named.
@@ -76,13 +77,70 @@ func Parse(name string, data []byte, env []string) (*Config, []Warning, error) {
 	return assemble(name, data, readEnv(env), nil)
 }
 
+// ParseCompare reads the rules of one comparison: what stands under an
+// experiment's compare, or a whole configuration, of which it takes the
+// experiment of that name ("" is the only one). name stands in errors. Beside the
+// rules it gives the configuration that knows their positions, and the path to
+// them in it.
+func ParseCompare(name string, data []byte, experiment string) (rules *Compare, c *Config, path string, err error) {
+	root, err := parseYAML(name, data)
+	switch {
+	case err != nil:
+		return nil, nil, "", err
+	case root.kind == mapping && root.get("version") != nil:
+		return compareOf(name, data, experiment)
+	case experiment != "":
+		return nil, nil, "", fmt.Errorf("%s has rules alone, and no experiment %s", name, shown(experiment))
+	}
+	c = New()
+	c.sources[""] = Source{Name: name}
+	rules = &Compare{}
+	*rules = NewExperiment("").Compare
+	d := &decoder{sources: c.sources, spelled: c.spelled}
+	d.value(root, reflect.ValueOf(rules).Elem(), "")
+	if err := d.err(); err != nil {
+		return nil, nil, "", err
+	}
+	k := &checker{Config: c}
+	k.compare("", rules)
+	return rules, c, "", k.err()
+}
+
+// compareOf takes an experiment's rules from a whole configuration.
+func compareOf(name string, data []byte, experiment string) (rules *Compare, c *Config, path string, err error) {
+	c, _, err = Parse(name, data, nil)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	names := make([]string, len(c.Experiments))
+	found := -1
+	for i := range c.Experiments {
+		if names[i] = c.Experiments[i].Name; names[i] == experiment || experiment == "" && len(names) == 1 {
+			found = i
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return nil, nil, "", fmt.Errorf("%s has no experiment", name)
+	case found < 0 && experiment == "":
+		return nil, nil, "", fmt.Errorf("%s has %d experiments: name one of %s", name, len(names), joinWords(names, "and"))
+	case found < 0:
+		return nil, nil, "", fmt.Errorf("%s has no experiment %s, but %s", name, shown(experiment), joinWords(names, "and"))
+	}
+	path = "experiments[" + strconv.Itoa(found) + "].compare."
+	rules = &c.Experiments[found].Compare
+	k := &checker{Config: c}
+	k.compare(path, rules)
+	return rules, c, path, k.err()
+}
+
 // assemble makes the configuration of a file's content, nil without a file, and
 // the environment.
 func assemble(name string, data []byte, e environment, check func(*Config) error) (*Config, []Warning, error) {
 	c := New()
 	c.env, c.check = e.kafka, check
 	root := &node{kind: mapping}
-	d := &decoder{sources: c.sources}
+	d := &decoder{sources: c.sources, spelled: c.spelled}
 	if data != nil {
 		c.sources[""] = Source{Name: name}
 		var err error

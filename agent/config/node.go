@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -52,6 +53,9 @@ type node struct {
 	// text is a scalar as written, quoted says that it had quotes or is a block.
 	text   string
 	quoted bool
+	// raw is how a scalar on one line is spelled in the file, quotes included;
+	// "" when that is not known.
+	raw string
 	// keys are those of a mapping, in their order.
 	keys []entry
 	// items are those of a sequence.
@@ -121,7 +125,7 @@ func parseYAML(name string, data []byte) (*node, error) {
 	if body == nil {
 		return nil, fail(1, 1, "empty: the first line must be version: 1")
 	}
-	b := &builder{name: name, anchors: map[string]ast.Node{}}
+	b := &builder{name: name, anchors: map[string]ast.Node{}, lines: strings.Split(string(data), "\n")}
 	n, err := b.build(body, 0)
 	if err != nil {
 		return nil, err
@@ -202,6 +206,7 @@ func checkTokens(tokens token.Tokens, fail func(int, int, string, ...any) error)
 // builder turns the parser's tree into nodes.
 type builder struct {
 	name    string
+	lines   []string
 	anchors map[string]ast.Node
 	// open are the anchors whose value is being built.
 	open  []string
@@ -237,6 +242,7 @@ func (b *builder) build(in ast.Node, depth int) (*node, error) {
 	case *ast.StringNode:
 		out.text = in.Value
 		out.quoted = at.Type == token.SingleQuoteType || at.Type == token.DoubleQuoteType
+		out.raw = b.spelled(at, out)
 	case *ast.LiteralNode:
 		out.text, out.quoted = in.Value.Value, true
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
@@ -348,4 +354,49 @@ func (b *builder) merge(at *token.Token, value *node) ([]entry, error) {
 		return all, nil
 	}
 	return nil, b.fail(at, "<< takes a mapping")
+}
+
+// spelled gives a string as it is written in the file, from its first character
+// on, "" when it is not known to end on its line or has a code for a character.
+func (b *builder) spelled(at *token.Token, n *node) string {
+	if at.Position == nil || at.Position.Line < 1 || at.Position.Line > len(b.lines) {
+		return ""
+	}
+	line := b.lines[at.Position.Line-1]
+	for k := at.Position.Column; k > 1 && line != ""; k-- {
+		_, size := utf8.DecodeRuneInString(line)
+		line = line[size:]
+	}
+	switch {
+	case !n.quoted && n.text != "" && strings.HasPrefix(line, n.text):
+		return n.text
+	case n.quoted && singleQuoted.MatchString(line):
+		return singleQuoted.FindString(line)
+	case n.quoted && doubleQuoted.MatchString(line):
+		return doubleQuoted.FindString(line)
+	}
+	return ""
+}
+
+var (
+	singleQuoted = regexp.MustCompile(`^'([^']|'')*'`)
+	doubleQuoted = regexp.MustCompile(`^"([^"\\]|\\[^xuUN_LP])*"`)
+)
+
+// columns gives the number of characters from the beginning of a scalar, spelled
+// raw, to the byte offset of its text.
+func columns(raw string, offset int) int {
+	quote, n := byte(0), 0
+	if len(raw) > 1 && (raw[0] == '"' || raw[0] == '\'') {
+		quote, raw, n = raw[0], raw[1:len(raw)-1], 1
+	}
+	for offset > 0 && raw != "" {
+		r, size := utf8.DecodeRuneInString(raw)
+		if quote == '"' && r == '\\' || quote == '\'' && strings.HasPrefix(raw, "''") {
+			raw, n, offset = raw[min(2, len(raw)):], n+2, offset-1
+			continue
+		}
+		raw, n, offset = raw[size:], n+1, offset-size
+	}
+	return n
 }

@@ -23,7 +23,7 @@ var version = "dev"
 
 // Exit codes, beside 0.
 const (
-	exitDifferent = 1 // demo: no divergence came, or the ledger does not balance
+	exitDifferent = 1 // diff: different; demo: no divergence came, or the ledger does not balance
 	exitTrouble   = 2 // usage, privilege, unreadable input
 )
 
@@ -92,7 +92,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		ExitErrHandler: func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			runCommand(), pcapCommand(), demoCommand(), doctorCommand(), statusCommand(),
-			offCommand(), onCommand(), detachCommand(), configCommand(), versionCommand(),
+			offCommand(), onCommand(), detachCommand(), diffCommand(), configCommand(), versionCommand(),
 		},
 	}
 	app.HideHelp = true // help.go has it
