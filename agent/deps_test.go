@@ -29,6 +29,7 @@ var mayImport = map[string]string{
 	"agent/sample":        "reassembly/exchange",
 	"agent/replay":        "reassembly/exchange reassembly reassembly/http1 golang.org/x/net golang.org/x/time github.com/sony/gobreaker/v2",
 	"diff":                "reassembly/exchange github.com/klauspost/compress",
+	"diff/verdict":        "diff",
 	"agent/redact":        "diff reassembly/exchange",
 	"agent/publish":       "agent/redact github.com/twmb/franz-go",
 	// Only the client library of metrics; what the numbers mean is not its
@@ -135,7 +136,7 @@ func TestImports(t *testing.T) {
 // a room imports only rooms before it.
 func TestImportsFollowTheData(t *testing.T) {
 	order := []string{"reassembly/exchange", "reassembly", "reassembly/http1", "reassembly/http2", "bpf", "agent/capture", "agent/attach", "agent/sample",
-		"agent/replay", "diff", "agent/redact", "agent/publish", "agent/telemetry/admin", "agent/telemetry", "agent/off", "agent/config",
+		"agent/replay", "diff", "diff/verdict", "agent/redact", "agent/publish", "agent/telemetry/admin", "agent/telemetry", "agent/off", "agent/config",
 		"agent", "cmd/shadowtap"}
 	for i, room := range order {
 		for _, a := range strings.Fields(mayImport[room]) {

@@ -1,0 +1,236 @@
+package verdict
+
+import (
+	"cmp"
+	"errors"
+	"hash/fnv"
+	"maps"
+	"math"
+	"slices"
+)
+
+// Merge sums the windows of any number of agents. What it holds depends on the
+// windows alone, not on their order. Its size follows the number of records: a
+// few dozen bytes each, beside the sums. It is not safe for concurrent use.
+type Merge struct {
+	records map[recordKey]uint64 // to the digest of its content
+	boots   map[bootKey]*boot
+	periods map[periodKey]*period
+
+	repeats, conflicts int64
+}
+
+type recordKey struct {
+	agent, bootID string
+	sequence      int64
+	content       uint64 // without a boot id: the content's digest
+}
+
+type bootKey struct{ agent, bootID string }
+
+// boot is what came of one start of an agent.
+type boot struct {
+	records, least, most int64
+	first, last          Time
+}
+
+// periodKey names what a verdict speaks of.
+type periodKey struct{ experiment, candidateVersion, configRevision string }
+
+type period struct {
+	routes      map[string]*routeSums
+	first, last Time
+	hasTime     bool
+	sampleBy    string
+	agents      map[string]bool
+}
+
+type routeSums struct {
+	counts       Counts
+	latency      Latency
+	keyGroups    [KeyGroups][2]int64
+	paired       map[Time]int64 // by the window's start
+	fingerprints map[string]*fingerprintSums
+}
+
+// fingerprintSums has the sums of all windows, and beside them those of the
+// first window that showed the fingerprint, over all agents.
+type fingerprintSums struct {
+	first, last    Time
+	all, firstOnly sums
+}
+
+type sums struct{ divergent, both, candidateOnly, controlOnly, b, d, squares int64 }
+
+func (s *sums) add(c *Counts) {
+	s.divergent += c.Divergent
+	s.both += c.Both
+	s.candidateOnly += c.CandidateOnly
+	s.controlOnly += c.ControlOnly
+	s.b += c.B
+	s.d += c.D
+	s.squares += c.ExcessSquares
+}
+
+func (s sums) minus(o sums) sums {
+	return sums{s.divergent - o.divergent, s.both - o.both, s.candidateOnly - o.candidateOnly, s.controlOnly - o.controlOnly, s.b - o.b, s.d - o.d, s.squares - o.squares}
+}
+
+// NewMerge is a Merge of nothing.
+func NewMerge() *Merge {
+	return &Merge{records: map[recordKey]uint64{}, boots: map[bootKey]*boot{}, periods: map[periodKey]*period{}}
+}
+
+// ErrConflict says that two records have the same boot_id and sequence and
+// different content. The later one is left out, and no Report promotes.
+var ErrConflict = errors.New("two window records have the same boot_id and sequence and differ")
+
+// Add adds a window. A repeat, that is one with the same agent, boot_id and
+// sequence, changes nothing; where boot_id is empty, one with the same content.
+// A window that Check refuses gives its error and changes nothing. w is not
+// kept.
+func (m *Merge) Add(w *Window) error {
+	if err := w.Check(); err != nil {
+		return err
+	}
+	digest := w.digest()
+	key := recordKey{agent: w.Agent, bootID: w.BootID, sequence: w.Sequence}
+	if w.BootID == "" {
+		key.content = digest
+	}
+	if had, known := m.records[key]; known {
+		if had != digest {
+			m.conflicts++
+			return ErrConflict
+		}
+		m.repeats++
+		return nil
+	}
+	m.records[key] = digest
+	m.boot(w)
+
+	pk := periodKey{w.Experiment, w.CandidateVersion, w.ConfigRevision}
+	p := m.periods[pk]
+	if p == nil {
+		p = &period{routes: map[string]*routeSums{}, agents: map[string]bool{}}
+		m.periods[pk] = p
+	}
+	p.span(w)
+	r := p.routes[w.Route]
+	if r == nil {
+		r = &routeSums{paired: map[Time]int64{}, fingerprints: map[string]*fingerprintSums{}}
+		p.routes[w.Route] = r
+	}
+	if w.Fingerprint == "" {
+		r.add(w)
+	} else {
+		r.addFingerprint(w)
+	}
+	return nil
+}
+
+func (m *Merge) boot(w *Window) {
+	k := bootKey{w.Agent, w.BootID}
+	b := m.boots[k]
+	if b == nil {
+		b = &boot{least: math.MaxInt64, first: w.WindowStart, last: w.WindowEnd}
+		m.boots[k] = b
+	}
+	b.records++
+	b.least, b.most = min(b.least, w.Sequence), max(b.most, w.Sequence)
+	b.first, b.last = min(b.first, w.WindowStart), max(b.last, w.WindowEnd)
+}
+
+func (p *period) span(w *Window) {
+	if !p.hasTime {
+		p.first, p.last, p.hasTime = w.WindowStart, w.WindowEnd, true
+	}
+	p.first, p.last = min(p.first, w.WindowStart), max(p.last, w.WindowEnd)
+	p.agents[w.Agent] = true
+	// What was sampled by anything else speaks of less.
+	if by := cmp.Or(w.SampleBy, SampleByRequest); p.sampleBy == "" || p.sampleBy == SampleByRequest || by != SampleByRequest && by < p.sampleBy {
+		p.sampleBy = by
+	}
+}
+
+func (r *routeSums) add(w *Window) {
+	r.counts.add(&w.Counts)
+	r.latency.add(&w.Latency)
+	for g, n := range w.KeyGroups {
+		r.keyGroups[g][0] += n[0]
+		r.keyGroups[g][1] += n[1]
+	}
+	if w.Paired > 0 {
+		r.paired[w.WindowStart] += w.Paired
+	}
+}
+
+func (r *routeSums) addFingerprint(w *Window) {
+	c := &w.Counts
+	if c.Divergent == 0 && c.Both == 0 && c.ControlOnly == 0 {
+		return // it was not seen
+	}
+	f := r.fingerprints[w.Fingerprint]
+	if f == nil {
+		f = &fingerprintSums{first: w.WindowStart, last: w.WindowStart}
+		r.fingerprints[w.Fingerprint] = f
+	}
+	f.all.add(c)
+	switch {
+	case w.WindowStart < f.first:
+		f.first, f.firstOnly = w.WindowStart, sums{}
+		fallthrough
+	case w.WindowStart == f.first:
+		f.firstOnly.add(c)
+	}
+	f.last = max(f.last, w.WindowStart)
+}
+
+// pairedSince gives the number of paired requests in the windows from one on,
+// and in those after it.
+func (r *routeSums) pairedSince(starts []Time, sums []int64, from Time) (with, without int64) {
+	at, found := slices.BinarySearch(starts, from)
+	with = sums[at]
+	if found {
+		return with, sums[at+1]
+	}
+	return with, with
+}
+
+// pairedSums prepares pairedSince: the starts in order, and the number of paired
+// requests from each on.
+func (r *routeSums) pairedSums() (starts []Time, from []int64) {
+	starts = slices.Sorted(maps.Keys(r.paired))
+	from = make([]int64, len(starts)+1)
+	for i := len(starts) - 1; i >= 0; i-- {
+		from[i] = from[i+1] + r.paired[starts[i]]
+	}
+	return starts, from
+}
+
+// digest tells records apart by what they name and count.
+func (w *Window) digest() uint64 {
+	h := fnv.New64a()
+	b := make([]byte, 0, 512)
+	number := func(n int64) {
+		for s := 0; s < 64; s += 8 {
+			b = append(b, byte(n>>s))
+		}
+	}
+	for _, s := range [...]string{w.ConfigRevision, w.Experiment, w.Route, w.CandidateVersion, w.SampleBy, w.Fingerprint} {
+		b = append(append(b, s...), 0)
+	}
+	number(int64(w.WindowStart))
+	number(int64(w.WindowEnd))
+	for _, f := range w.fields() {
+		number(*f.n)
+	}
+	for _, m := range []map[string]int64{w.Lost, w.NotComparable, w.Failed} {
+		number(total(m))
+	}
+	for _, l := range w.histograms() {
+		number(l.h.Count())
+	}
+	h.Write(b)
+	return h.Sum64()
+}
