@@ -93,6 +93,10 @@ type Agent struct {
 	last atomic.Pointer[[]telemetry.Count] // the ledger at the end
 }
 
+// gcPercent is how much the heap may grow between two collections, in percent of
+// what is live, as long as it is below the limit.
+const gcPercent = 400
+
 // memory splits capture.memory: rings take at most a quarter, Go's heap the
 // rest less 10 %.
 func memory(total int64, rings int) (ringBytes int, heap int64) {
@@ -139,6 +143,10 @@ func New(o Options) (_ *Agent, err error) {
 	ringBytes, heap := memory(int64(c.Capture.Memory), rings)
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heap)
+		// The limit bounds the heap; below it collecting seldom costs least.
+		if os.Getenv("GOGC") == "" {
+			debug.SetGCPercent(gcPercent)
+		}
 	}
 	if a.maps, err = bpf.NewMaps(bpf.MapsConfig{Rings: rings, RingBytes: ringBytes}); err != nil {
 		return nil, privilege(err)
