@@ -58,6 +58,7 @@ var mayImport = map[string]string{
 
 	// Beds for tests. No program imports them; tests show that.
 	"reassembly/segmenttest": "reassembly reassembly/exchange pgregory.net/rapid",
+	"reassembly/pairtest":    "reassembly github.com/gopacket/gopacket",
 	"agent/attach/netnstest": "github.com/vishvananda/netlink golang.org/x/sys/unix",
 	"agent/e2e":              "",
 	"agent/e2e/bed":          "github.com/vishvananda/netlink github.com/vishvananda/netns golang.org/x/sys/unix",

@@ -6,19 +6,14 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
-	"sync/atomic"
 	"testing"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	gpreassembly "github.com/gopacket/gopacket/reassembly"
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"github.com/shadowtap/shadowtap/reassembly/pairtest"
 )
 
 // counter keeps nothing but what a Want asks for.
@@ -125,100 +120,22 @@ func newOurs(tb testing.TB, w exchange.Want) (*ours, *counter) {
 	return &ours{Assembler: a}, c
 }
 
-// pair is the usual pair: gopacket's reassembly, and net/http behind a channel,
-// a bufio.Reader and a goroutine for each direction.
-type pair struct {
-	asm  *gpreassembly.Assembler
-	tcp  [2]layers.TCP
-	net  [2]gopacket.Flow
-	done atomic.Int64
-	keep bool
+// pair is the usual pair: gopacket's reassembly, and net/http behind a
+// bufio.Reader.
+type pair struct{ *pairtest.Pair }
+
+func newPair(w exchange.Want) pair {
+	return pair{pairtest.New(func(client bool, r io.Reader, done func()) { readHTTP(client, r, w == exchange.WantWhole, done) })}
 }
 
-func newPair(w exchange.Want) *pair {
-	p := &pair{keep: w == exchange.WantWhole}
-	p.asm = gpreassembly.NewAssembler(gpreassembly.NewStreamPool(p))
-	ip := layers.IPv4{SrcIP: net.IPv4(10, 0, 0, 1), DstIP: net.IPv4(10, 0, 0, 2)}
-	p.net = [2]gopacket.Flow{ip.NetworkFlow(), ip.NetworkFlow().Reverse()}
-	return p
+func (p pair) segment(t *talk, toServer bool, seq, ack uint32, f reassembly.Flags, payload []byte) {
+	p.Segment(t.port, toServer, seq, ack, f, payload)
 }
 
-func (p *pair) segment(t *talk, toServer bool, seq, ack uint32, f reassembly.Flags, payload []byte) {
-	i := 1
-	if toServer {
-		i = 0
-	}
-	l := &p.tcp[i]
-	l.SrcPort, l.DstPort = layers.TCPPort(t.port), 80
-	if !toServer {
-		l.SrcPort, l.DstPort = l.DstPort, l.SrcPort
-	}
-	l.SetInternalPortsForTesting()
-	l.Seq, l.Ack, l.SYN, l.ACK, l.Payload = seq, ack, f&reassembly.SYN != 0, f&reassembly.ACK != 0, payload
-	p.asm.AssembleWithContext(p.net[i], l, p)
-}
-
-// GetCaptureInfo implements gpreassembly.AssemblerContext.
-func (p *pair) GetCaptureInfo() gopacket.CaptureInfo { return gopacket.CaptureInfo{} }
-
-// New implements gpreassembly.StreamFactory.
-func (p *pair) New(_, _ gopacket.Flow, _ *layers.TCP, _ gpreassembly.AssemblerContext) gpreassembly.Stream {
-	s := &pairStream{}
-	for i := range s.to {
-		s.to[i] = make(chan []byte, 64)
-		go p.read(i, &chanReader{from: s.to[i]})
-	}
-	return s
-}
-
-type pairStream struct{ to [2]chan []byte }
-
-func (s *pairStream) Accept(_ *layers.TCP, _ gopacket.CaptureInfo, _ gpreassembly.TCPFlowDirection, _ gpreassembly.Sequence, start *bool, _ gpreassembly.AssemblerContext) bool {
-	*start = true
-	return true
-}
-
-func (s *pairStream) ReassembledSG(sg gpreassembly.ScatterGather, _ gpreassembly.AssemblerContext) {
-	n, _ := sg.Lengths()
-	if n == 0 {
-		return
-	}
-	dir, _, _, _ := sg.Info()
-	i := 0
-	if dir == gpreassembly.TCPDirServerToClient {
-		i = 1
-	}
-	s.to[i] <- bytes.Clone(sg.Fetch(n)) // lent for the call
-}
-
-func (s *pairStream) ReassemblyComplete(gpreassembly.AssemblerContext) bool {
-	close(s.to[0])
-	close(s.to[1])
-	return true
-}
-
-// chanReader reads what a channel brings.
-type chanReader struct {
-	from chan []byte
-	b    []byte
-}
-
-func (r *chanReader) Read(b []byte) (int, error) {
-	for len(r.b) == 0 {
-		var ok bool
-		if r.b, ok = <-r.from; !ok {
-			return 0, io.EOF
-		}
-	}
-	n := copy(b, r.b)
-	r.b = r.b[n:]
-	return n, nil
-}
-
-func (p *pair) read(i int, from io.Reader) {
+func readHTTP(client bool, from io.Reader, keep bool, done func()) {
 	b := bufio.NewReader(from)
 	body := func(r io.ReadCloser) {
-		if p.keep {
+		if keep {
 			all, _ := io.ReadAll(r)
 			sha256.Sum256(all)
 		} else {
@@ -227,7 +144,7 @@ func (p *pair) read(i int, from io.Reader) {
 		r.Close()
 	}
 	for {
-		if i == 0 {
+		if client {
 			q, err := http.ReadRequest(b)
 			if err != nil {
 				return
@@ -240,13 +157,7 @@ func (p *pair) read(i int, from io.Reader) {
 			return
 		}
 		body(a.Body)
-		p.done.Add(1)
-	}
-}
-
-func (p *pair) wait(n int64) {
-	for p.done.Load() < n {
-		runtime.Gosched()
+		done()
 	}
 }
 
@@ -290,7 +201,7 @@ func compare(b *testing.B, e *scriptedExchange, conns int, w exchange.Want) {
 			t.open(p)
 			t.round(p)
 		}
-		p.wait(int64(conns))
+		p.Wait(int64(conns))
 		b.SetBytes(e.size())
 		b.ReportAllocs()
 		runtime.GC()
@@ -298,9 +209,9 @@ func compare(b *testing.B, e *scriptedExchange, conns int, w exchange.Want) {
 		for i := range b.N {
 			all[i%conns].round(p)
 		}
-		p.wait(int64(conns + b.N))
+		p.Wait(int64(conns + b.N))
 		b.StopTimer()
-		p.asm.FlushAll()
+		p.Close()
 	})
 }
 
