@@ -162,3 +162,37 @@ func TestStopUnderLoad(t *testing.T) {
 		t.Errorf("%d exchanges in flight after the stop", n)
 	}
 }
+
+// TestStopLeavesStreamsOfEvents: an answer that may never end does not hold up a
+// stop.
+func TestStopLeavesStreamsOfEvents(t *testing.T) {
+	const drain = 5 * time.Minute
+	r := runAgent(t, "stop-events", func(c *config.Config) {
+		c.Stop.Drain, c.Stop.Deadline = config.Duration(drain), config.Duration(2*drain)
+	})
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: 1\n\n")
+		w.(http.Flusher).Flush()
+		<-req.Context().Done()
+	})}
+	go srv.Serve(r.ns.Listen(t, "127.0.0.1:8080"))
+	defer srv.Close()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (c net.Conn, err error) {
+		r.ns.Do(func() { c, err = net.Dial("tcp", "127.0.0.1:8080") })
+		return c, err
+	}}}
+	res, err := client.Get("http://127.0.0.1:8080/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if _, err := io.ReadFull(res.Body, make([]byte, 9)); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.wait(t, 30*time.Second)
+	if l := telemetry.NewLedger(r.Counts()); l["exchanges"]["stopped"] != 1 || l["exchanges"][telemetry.InFlightKey] != 0 {
+		t.Errorf("exchanges %v", l["exchanges"])
+	}
+}

@@ -87,7 +87,7 @@ type Stats struct {
 	InFlight uint64
 	// Late is a gauge: those of InFlight that a stop does not wait for. They
 	// began after the parser was told to refuse, or only a later request can
-	// prove them.
+	// prove them, or their answer is a stream of events, which may never end.
 	Late                                            uint64
 	Parsed, Upgraded, AfterGap, Unparsable, Evicted uint64
 	// Held is a gauge: bytes behind a CONNECT whose answer is not known yet.

@@ -1194,6 +1194,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, a
 		if !r.headDone { // its method, and so the framing, is not known
 			r.spoiled, c.serverSync = true, false
 		}
+			p.late(r)
 	}
 	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil
 	if r != nil && r.expect && !r.bodySeen && !r.done {
@@ -1394,9 +1395,7 @@ func (c *conn) settle(r *pending) {
 	case c.unconfirmed:
 		c.unlinkFirst()
 		c.proven = r
-		if !r.late {
-			p.late(r)
-		}
+		p.late(r)
 		return
 	default:
 		p.count(exchange.ResultComplete, exchange.ReasonNone)

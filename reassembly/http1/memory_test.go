@@ -57,6 +57,28 @@ func (b *room) handshake(n int) {
 	b.send(n, false, 199, 100, reassembly.SYN|reassembly.ACK, nil)
 }
 
+// A stop waits for what has begun, and not for a stream of events, which need
+// not end.
+func TestNotWaitedFor(t *testing.T) {
+	b := newRoom(t, 1<<20, nil)
+	for n, kind := range []string{"event-stream", "event-stream; charset=utf-8", "plain"} {
+		head := "HTTP/1.1 200 OK\r\nContent-Type: text/" + kind + "\r\n\r\n"
+		b.handshake(n)
+		b.send(n, true, 100, 200, reassembly.ACK, []byte(get[1:]))
+		if s := b.parser.Stats(); s.InFlight-s.Late != 1 {
+			t.Errorf("%s: before the answer %d in flight, %d late", kind, s.InFlight, s.Late)
+		}
+		b.send(n, false, 200, 100+uint32(len(get)-1), reassembly.ACK, []byte(head+"data: 1\n\n"))
+	}
+	if s := b.parser.Stats(); s.InFlight != 3 || s.Late != 2 {
+		t.Errorf("%d in flight, %d late", s.InFlight, s.Late)
+	}
+	b.Close(reassembly.CloseStopped)
+	if s := b.parser.Stats(); s.InFlight != 0 || s.Late != 0 {
+		t.Errorf("at the end %d in flight, %d late", s.InFlight, s.Late)
+	}
+}
+
 var (
 	shortAsk    = []byte("GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
 	shortAnswer = []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")

@@ -196,8 +196,10 @@ func (p *Parser) newPending() *pending {
 
 // late says that a stop does not wait for r.
 func (p *Parser) late(r *pending) {
-	r.late = true
-	p.st.Late++
+	if !r.late {
+		r.late = true
+		p.st.Late++
+	}
 }
 
 func (p *Parser) freePending(r *pending) {

@@ -219,6 +219,7 @@ func (c *conn) answer(st *stream, at *place, end bool, now int64) {
 		st.rDoubt = exchange.DoubtMalformed
 	case m.events && status/100 == 2:
 		st.rDoubt, st.events = exchange.DoubtEventStream, true
+		p.late(st)
 	}
 	if status < 200 {
 		if st.interims++; st.interims > maxInterim {

@@ -253,6 +253,33 @@ func TestFrames(t *testing.T) {
 		if got := http2.Frames([]byte(tt.b)); got != tt.want {
 			t.Errorf("%q: %v", tt.b, got)
 		}
+	// What was late in HTTP/1 is so behind the upgrade, and nothing else.
+	v = newConv()
+	v.raw(true, "GET /one HTTP/1.1\r\nHost: h\r\n\r\n")
+	v.raw(false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	at := len(v.whole()) - 2
+	v.raw(true, asksH2)
+	v.raw(false, switched)
+	v.settings(false)
+	for refuse, want := range map[int][2]uint64{0: {1, 0}, at: {1, 1}, at + 1: {1, 0}} {
+		room{live: true, refuse: refuse, gauges: &got}.run(t, v.whole())
+		if got != want {
+			t.Errorf("upgraded, refused before segment %d: in flight and late %v, want %v", refuse, got, want)
+		}
+	}
+	// Nor for a stream of events: it need not end.
+	v = newConv()
+	v.hello()
+	for id := uint32(1); id < 7; id += 2 {
+		v.get(id)
+	}
+	v.headers(false, 1, false, ":status: 200", "content-type: text/event-stream")
+	v.headers(false, 3, false, ":status: 200", "content-type: text/plain")
+	v.headers(false, 5, false, ":status: 404", "content-type: text/event-stream")
+	room{live: true, gauges: &got}.run(t, v.whole())
+	if got != [2]uint64{3, 1} {
+		t.Errorf("streams of events: in flight and late %v", got)
+	}
 	}
 }
 
