@@ -10,6 +10,12 @@ import (
 	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
+// withFields gives a message's head n fields in all.
+func withFields(msg string, n int) string {
+	at := strings.Index(msg, "\r\n\r\n") + 2
+	return msg[:at] + strings.Repeat("X: y\r\n", n+1-strings.Count(msg[:at], "\r\n")) + msg[at:]
+}
+
 // dialog makes segments of messages: ">" from the client, "<" from the server.
 // "<FIN", ">FIN" and "<RST" end. Each message is one segment.
 func dialog(lines ...string) []seg {
@@ -99,6 +105,9 @@ func TestDialogs(t *testing.T) {
 		{"folded field", []string{get, "<HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"}, "GET /a 200 0 1", ""},
 		{"no request line", []string{get, ok2, ">NOT A REQUEST\r\n\r\n"}, "GET /a 200 0 2", "unparsable syntax"},
 		{"request head over the limit", []string{">GET /a HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", long)}, "", "too_large head"},
+		{"request with as many fields as are read", []string{withFields(get, 1024), withFields(ok2, 1024), get, ok2}, "GET /a 200 0 2; GET /a 200 0 2", ""},
+		{"request with a field more", []string{withFields(get, 1025), ok2}, "", "too_large head"},
+		{"answer with a field more", []string{get, withFields(ok2, 1025)}, "", "too_large head"},
 		{"response head over the limit", []string{get, "<HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", long)}, "", "too_large head"},
 		{"stray bytes behind an answer", []string{get, ok2 + "zz", get, ok2}, "GET /a 200 0 2; GET /a 200 0 2", ""},
 		{"what looks like a request in a body", []string{">POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 31\r\n\r\n", get, ">xx\r\n", ok2}, "POST /a 200 31 2", ""},

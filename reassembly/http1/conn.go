@@ -1139,8 +1139,12 @@ func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
 func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, at *reassembly.At) {
 	p, s := c.p, &c.resp
 	status, reason, minor, ok := statusLine(first)
-	if !ok || f.fields > maxFields {
+	switch {
+	case !ok:
 		c.failAnswer(exchange.ResultUnparsable, exchange.ReasonSyntax)
+		return
+	case f.fields > maxFields:
+		c.failAnswer(exchange.ResultTooLarge, exchange.ReasonHead)
 		return
 	}
 	if !c.answering {
@@ -1190,11 +1194,11 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, a
 			r.rDoubt = exchange.DoubtTEAndCL
 		case f.events && status/100 == 2:
 			r.rDoubt, r.events = exchange.DoubtEventStream, true
+			p.late(r)
 		}
 		if !r.headDone { // its method, and so the framing, is not known
 			r.spoiled, c.serverSync = true, false
 		}
-			p.late(r)
 	}
 	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil
 	if r != nil && r.expect && !r.bodySeen && !r.done {

@@ -37,6 +37,8 @@ func TestResponseConnection(t *testing.T) {
 		{"1.0 kept", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx", 63, true, true, nil},
 		{"HEAD", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 38, true, true, nil},
 		{"both framings", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 71, true, false, nil},
+		{"as many fields as are read", "GET", withFields(ok2, 1024)[1:], 40 + 6*1023, true, true, nil},
+		{"a field more", "GET", withFields(ok2, 1025)[1:], 38 + 6*1024, false, false, http1.ErrResponse},
 		{"no HTTP", "GET", "220 mail", 8, false, false, http1.ErrResponse},
 		{"101", "GET", "HTTP/1.1 101 S\r\n\r\n", 18, false, false, http1.ErrResponse},
 	} {

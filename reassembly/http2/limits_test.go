@@ -46,6 +46,36 @@ func TestHPACKBomb(t *testing.T) {
 	}
 }
 
+// A block has 1,024 fields at most; the table stays in step behind one with more.
+func TestFieldLimit(t *testing.T) {
+	v := newConv()
+	v.hello()
+	fields := func(n int, first ...string) []string {
+		for len(first) < n {
+			first = append(first, "x: y")
+		}
+		return first
+	}
+	get := []string{":method: GET", ":scheme: http", ":path: /a", ":authority: h", "x-a: 1"}
+	for i, n := range []int{1024, 1025, 5} {
+		id := uint32(2*i + 1)
+		v.headers(true, id, true, fields(n, get...)...)
+		v.ok(id, "")
+	}
+	for i, n := range []int{1024, 1025, 5} {
+		id := uint32(2*i + 7)
+		v.get(id)
+		v.headers(false, id, true, fields(n, ":status: 200", "x-b: 1")...)
+	}
+	res := room{live: true, want: exchange.WantWhole}.run(t, v.whole())
+	if got := strings.Join(res.words, "; "); got != "1 GET /a 200 0 0; 5 GET /a 200 0 0; 7 GET /a 200 0 0; 11 GET /a 200 0 0" || res.ends() != "too_large head x2" {
+		t.Errorf("%q, %s", got, res.ends())
+	}
+	if n, last := len(res.got[0].Request.Header), res.got[3].Response.Header.Get("x-b"); n != 1020 || last != "1" {
+		t.Errorf("%d fields beside those that begin with a colon; behind the large one x-b is %q", n, last)
+	}
+}
+
 // A block over the limit on the wire ends the use of the connection.
 func TestHeaderBlockThatNeverEnds(t *testing.T) {
 	for _, open := range []bool{false, true} {
@@ -223,6 +253,33 @@ func TestRefuse(t *testing.T) {
 	if got != [2]uint64{1, 1} {
 		t.Errorf("not proven: in flight and late %v", got)
 	}
+	// What was late in HTTP/1 is so behind the upgrade, and nothing else.
+	v = newConv()
+	v.raw(true, "GET /one HTTP/1.1\r\nHost: h\r\n\r\n")
+	v.raw(false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	at := len(v.whole()) - 2
+	v.raw(true, asksH2)
+	v.raw(false, switched)
+	v.settings(false)
+	for refuse, want := range map[int][2]uint64{0: {1, 0}, at: {1, 1}, at + 1: {1, 0}} {
+		room{live: true, refuse: refuse, gauges: &got}.run(t, v.whole())
+		if got != want {
+			t.Errorf("upgraded, refused before segment %d: in flight and late %v, want %v", refuse, got, want)
+		}
+	}
+	// Nor for a stream of events: it need not end.
+	v = newConv()
+	v.hello()
+	for id := uint32(1); id < 7; id += 2 {
+		v.get(id)
+	}
+	v.headers(false, 1, false, ":status: 200", "content-type: text/event-stream")
+	v.headers(false, 3, false, ":status: 200", "content-type: text/plain")
+	v.headers(false, 5, false, ":status: 404", "content-type: text/event-stream")
+	room{live: true, gauges: &got}.run(t, v.whole())
+	if got != [2]uint64{3, 1} {
+		t.Errorf("streams of events: in flight and late %v", got)
+	}
 }
 
 func TestConfig(t *testing.T) {
@@ -253,33 +310,6 @@ func TestFrames(t *testing.T) {
 		if got := http2.Frames([]byte(tt.b)); got != tt.want {
 			t.Errorf("%q: %v", tt.b, got)
 		}
-	// What was late in HTTP/1 is so behind the upgrade, and nothing else.
-	v = newConv()
-	v.raw(true, "GET /one HTTP/1.1\r\nHost: h\r\n\r\n")
-	v.raw(false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-	at := len(v.whole()) - 2
-	v.raw(true, asksH2)
-	v.raw(false, switched)
-	v.settings(false)
-	for refuse, want := range map[int][2]uint64{0: {1, 0}, at: {1, 1}, at + 1: {1, 0}} {
-		room{live: true, refuse: refuse, gauges: &got}.run(t, v.whole())
-		if got != want {
-			t.Errorf("upgraded, refused before segment %d: in flight and late %v, want %v", refuse, got, want)
-		}
-	}
-	// Nor for a stream of events: it need not end.
-	v = newConv()
-	v.hello()
-	for id := uint32(1); id < 7; id += 2 {
-		v.get(id)
-	}
-	v.headers(false, 1, false, ":status: 200", "content-type: text/event-stream")
-	v.headers(false, 3, false, ":status: 200", "content-type: text/plain")
-	v.headers(false, 5, false, ":status: 404", "content-type: text/event-stream")
-	room{live: true, gauges: &got}.run(t, v.whole())
-	if got != [2]uint64{3, 1} {
-		t.Errorf("streams of events: in flight and late %v", got)
-	}
 	}
 }
 
