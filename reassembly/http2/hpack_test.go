@@ -98,6 +98,51 @@ func TestTableSize(t *testing.T) {
 	}
 }
 
+// A decoder that served a connection serves another with an empty table of the
+// usual size: nothing of the one is ever a field of the other.
+func TestTablesAreOfOneConnection(t *testing.T) {
+	first := newConv()
+	first.hello()
+	for id := uint32(1); id < 9; id += 2 {
+		first.get(id, fmt.Sprintf("x-secret-%d: of another", id))
+		first.ok(id, "", "x-secret: of another")
+	}
+	first.msgs = append(first.msgs, message{client: true, fin: true}, message{fin: true})
+	for _, tt := range []struct {
+		name  string
+		write func(v *conv)
+		got   string
+		ends  string
+	}{
+		{"a field of the former", func(v *conv) {
+			v.frame(true, 1, 5, 1, "\x82\x84\x86\xbe")
+			v.ok(1, "")
+		}, "", "unparsable hpack"},
+		{"a field of its own", func(v *conv) {
+			v.get(1, "x-a: 1")
+			v.ok(1, "")
+			v.get(3, "x-a: 1")
+			v.ok(3, "")
+		}, "1 GET /a 200 0 0; 3 GET /a 200 0 0", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := newConv()
+			v.hello()
+			tt.write(v)
+			segs := append(first.whole(), v.segments([2]uint32{900_000, 800_000}, func() int { return 1 << 30 })...)
+			res := room{live: true, want: exchange.WantWhole}.run(t, segs)
+			if got := strings.Join(res.words[4:], "; "); got != tt.got || res.ends() != tt.ends {
+				t.Fatalf("%q, %s; want %q, %s", got, res.ends(), tt.got, tt.ends)
+			}
+			for _, x := range res.got[4:] {
+				if h := x.Request.Header; len(h) != 1 || h[0] != (exchange.Field{Name: "x-a", Value: "1"}) {
+					t.Errorf("stream %d has the fields %v", x.Stream, h)
+				}
+			}
+		})
+	}
+}
+
 // A change of the table's size inside a block is none.
 func TestTableSizeInsideABlock(t *testing.T) {
 	v := newConv()
