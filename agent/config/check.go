@@ -56,7 +56,7 @@ func (c *Config) Check() error {
 		return err
 	}
 	more := c.check(c)
-	if more == nil {
+	if more == nil || k.has(more) {
 		return err
 	}
 	var all Errors

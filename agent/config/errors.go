@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -94,6 +95,12 @@ func (r *report) take(o *report) {
 		r.add(e.Source, e.Path, "%s", e.Message)
 	}
 	r.more += o.more
+}
+
+// has says whether err is about a key of which a mistake is known.
+func (r *report) has(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && slices.ContainsFunc(r.list, func(o *Error) bool { return o.Path == e.Path })
 }
 
 // err gives Errors, or nil.

@@ -25,7 +25,8 @@ type Options struct {
 	Dir string
 	// Check is called at the end of Config.Check, for what other rooms know,
 	// such as conflicts between path patterns. Its error is reported with the
-	// others; Config.Errorf gives it positions. Nil means none.
+	// others, unless it is about a key that one of them is about; Config.Errorf
+	// gives it positions. Nil means none.
 	Check func(*Config) error
 }
 

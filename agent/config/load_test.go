@@ -179,6 +179,22 @@ func TestCheckHook(t *testing.T) {
 	}
 }
 
+// TestCheckHookSaysNothingTwice: what is wrong with a key is said once.
+func TestCheckHookSaysNothingTwice(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, FileName, "version: 1\ncapture: {ports: [1]}\nexperiments:\n  - name: a\n    candidate: {url: http://a}\n")
+	for path, want := range map[string]int{"experiments[0].routes": 1, "experiments[0].exclude": 2} {
+		c, _, err := Load(Options{Dir: dir, Check: func(c *Config) error { return c.Errorf(path, "none") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all Errors
+		if err := c.Check(); !errors.As(err, &all) || len(all) != want {
+			t.Errorf("%s: %d mistakes, want %d:\n%v", path, len(all), want, err)
+		}
+	}
+}
+
 // TestAt: the position of a key, or of what it is in.
 func TestAt(t *testing.T) {
 	c, _, err := Parse("f", []byte("version: 1\nexperiments:\n  - name: a\n    sample: {rate: 1%}\nsinks:\n  - kafka: {sasl.password: x}\n"), nil)

@@ -277,6 +277,10 @@ func TestConfigCommands(t *testing.T) {
 	if code, out, errs := call(t, "config", "check", "one.yaml"); code != 0 || !strings.HasPrefix(out, "fine: 1 experiment, revision ") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
+	write(t, "bare.yaml", strings.Replace(one, "  routes: [{path: \"%s\"}]\n", "", 1))
+	if code, _, errs := call(t, "config", "check", "bare.yaml"); code != 2 || strings.Count(errs, "experiments[0].routes:") != 1 {
+		t.Errorf("without routes: exit code %d, %q", code, errs)
+	}
 	t.Setenv("SHADOWTAP__EXPERIMENTS__a__SAMPLE__RATE", "5")
 	if code, out, errs := call(t, "config", "check", "one.yaml"); code != 2 || out != "" || !strings.Contains(errs, "5%") {
 		t.Errorf("a rate without %% from the environment: exit code %d, %q, %q", code, out, errs)
