@@ -22,6 +22,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/shadowtap/shadowtap/agent/attach/netnstest"
 	"github.com/shadowtap/shadowtap/bpf"
@@ -275,15 +276,51 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
-// TestNoLinkHeader: on a tun device, whose packets begin with the IP header.
+// TestNoLinkHeader: on devices whose packets begin with the IP header. A tun
+// device may pass for another kind: what an interface says of itself is its type,
+// and IP in IP is in few kernels.
 func TestNoLinkHeader(t *testing.T) {
-	ns := netnstest.New(t)
-	maps := newMaps(t, 8080)
-	var tun *netlink.Tuntap
+	for _, kind := range []struct {
+		name   string
+		arphrd int // include/uapi/linux/if_arp.h
+	}{{"none", unix.ARPHRD_NONE}, {"ipip", unix.ARPHRD_TUNNEL}, {"tunnel6", unix.ARPHRD_TUNNEL6}, {"sit", unix.ARPHRD_SIT}} {
+		t.Run(kind.name, func(t *testing.T) {
+			ns := netnstest.New(t)
+			maps := newMaps(t, 8080)
+			tun := addTun(t, ns, kind.arphrd)
+			ns.Must(t, func() error {
+				l, err := netlink.LinkByName("tun0")
+				if err == nil && l.Attrs().EncapType != kind.name {
+					err = fmt.Errorf("the device is of type %s", l.Attrs().EncapType)
+				}
+				return err
+			})
+			a := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "tun0", NetNS: ns.Path()})
+			if err := a.Attach(); err != nil {
+				t.Fatal(err)
+			}
+			// A SYN from 10.9.0.2:4000 to 10.9.0.1:8080. Nobody listens; the kernel
+			// checks no checksum before the hook.
+			syn := []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 9, 0, 2, 10, 9, 0, 1,
+				0x0f, 0xa0, 0x1f, 0x90, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0}
+			if _, err := tun.Write(syn); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "the SYN is seen", func() bool { n, _ := selected(t, maps); return n == 1 })
+		})
+	}
+}
+
+// addTun makes a tun device of a type with the address 10.9.0.1.
+func addTun(t *testing.T, ns *netnstest.NS, arphrd int) *os.File {
+	t.Helper()
+	tun := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_ONE_QUEUE, Queues: 1}
 	ns.Must(t, func() error {
-		tun = &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tun0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_ONE_QUEUE, Queues: 1}
 		if err := netlink.LinkAdd(tun); err != nil {
 			return err
+		}
+		if err := unix.IoctlSetInt(int(tun.Fds[0].Fd()), unix.TUNSETLINK, arphrd); err != nil {
+			return fmt.Errorf("TUNSETLINK: %w", err)
 		}
 		addr, err := netlink.ParseAddr("10.9.0.1/24")
 		if err != nil {
@@ -292,18 +329,7 @@ func TestNoLinkHeader(t *testing.T) {
 		return errors.Join(netlink.AddrAdd(tun, addr), netlink.LinkSetUp(tun))
 	})
 	t.Cleanup(func() { tun.Fds[0].Close() })
-	a := newAttacher(t, maps, slog.New(slog.DiscardHandler), Interface{Name: "tun0", NetNS: ns.Path()})
-	if err := a.Attach(); err != nil {
-		t.Fatal(err)
-	}
-	// A SYN from 10.9.0.2:4000 to 10.9.0.1:8080. Nobody listens; the kernel
-	// checks no checksum before the hook.
-	syn := []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 9, 0, 2, 10, 9, 0, 1,
-		0x0f, 0xa0, 0x1f, 0x90, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0}
-	if _, err := tun.Fds[0].Write(syn); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the SYN is seen", func() bool { n, _ := selected(t, maps); return n == 1 })
+	return tun.Fds[0]
 }
 
 // TestTapIDs: every tap has an id of its own, and a namespace a domain of its
