@@ -29,7 +29,7 @@ func (k *keeper) Keep(h *exchange.Head) exchange.Decision {
 // Complete implements exchange.Sink.
 func (k *keeper) Complete(c *exchange.Complete) {
 	if k.sample != nil {
-		k.sample.Completed(c.Decision, c.Doubt, sample.CompletedInfo{Time: c.Start + c.TTFB, TTFB: c.TTFB, Status: c.Status})
+		k.sample.Completed(c.Decision, c.Doubt, sample.CompletedInfo{Time: c.Start + c.TTFB, TTFB: c.TTFB, Status: c.Status, GRPCStatus: c.GRPCStatus})
 	}
 	if c.Exchange == nil {
 		return

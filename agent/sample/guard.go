@@ -32,7 +32,9 @@ type Guard struct {
 	// least 1.
 	Latency float64
 	// Errors is by how much the share of 5xx and 429 may exceed the
-	// baseline's, in percentage points. Zero switches this part off.
+	// baseline's, in percentage points. A gRPC answer counts as one of them by
+	// its status UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL or
+	// UNAVAILABLE. Zero switches this part off.
 	Errors Rate
 }
 
@@ -158,9 +160,19 @@ type times struct {
 	buckets   [guardBuckets]uint32
 }
 
-func (t *times) add(ttfb int64, status int) {
+// suffers says whether an answer tells of a reference that cannot cope: 5xx and
+// 429, and what of gRPC, whose answers are all 200, means the same.
+func (c *CompletedInfo) suffers() bool {
+	switch c.GRPCStatus {
+	case "2", "4", "8", "13", "14": // UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE
+		return true
+	}
+	return c.Status >= 500 || c.Status == 429
+}
+
+func (t *times) add(ttfb int64, suffers bool) {
 	t.n++
-	if status >= 500 || status == 429 {
+	if suffers {
 		t.errors++
 	}
 	t.buckets[bucketOfTime(ttfb)]++

@@ -24,6 +24,8 @@ type reference struct {
 	// ttfb and status say how the reference answers.
 	ttfb   func() time.Duration
 	status func() int
+	// grpc, when set, gives the gRPC status.
+	grpc func() string
 	// target of the requests, and how many come in a second.
 	target string
 	rate   int
@@ -77,7 +79,11 @@ func (r *reference) run(d time.Duration) {
 			h.Time = r.now + int64(i)*second/int64(r.rate)
 			decision := sh.Keep(h)
 			r.kept[word(decision.Choices[0])]++
-			sh.Completed(&decision, exchange.DoubtNone, CompletedInfo{Time: h.Time, TTFB: int64(r.ttfb()), Status: r.status()})
+			info := CompletedInfo{Time: h.Time, TTFB: int64(r.ttfb()), Status: r.status()}
+			if r.grpc != nil {
+				info.GRPCStatus = r.grpc()
+			}
+			sh.Completed(&decision, exchange.DoubtNone, info)
 		}
 		if r.tick {
 			for _, sh := range r.shards {
@@ -156,6 +162,27 @@ func TestGuardErrors(t *testing.T) {
 			if p := r.pauses[0]; p.Reason != GuardErrors || p.Errors < 0.03 || p.Errors > 0.1 || p.BaselineErrors != 0 {
 				t.Errorf("pause %+v", p)
 			}
+		}
+	}
+}
+
+// A gRPC answer is 200 whatever happened: its own status tells.
+func TestGuardGRPCErrors(t *testing.T) {
+	for status, pauses := range map[string]int{
+		"2": 1, "4": 1, "8": 1, "13": 1, "14": 1,
+		"": 0, "0": 0, "1": 0, "3": 0, "5": 0, "7": 0, "12": 0, "16": 0, "014": 0,
+	} {
+		r := newReference(t, 1, Guard{Errors: Rate{200}})
+		r.run(2 * time.Minute)
+		r.grpc = func() string {
+			if r.rand.Float64() < 0.06 {
+				return status
+			}
+			return "0"
+		}
+		r.run(10 * time.Second)
+		if len(r.pauses) != pauses {
+			t.Errorf("status %q: %d pauses %+v, want %d", status, len(r.pauses), r.pauses, pauses)
 		}
 	}
 }
@@ -260,19 +287,16 @@ func TestGuardNeedsEnoughExchanges(t *testing.T) {
 func TestGuardForgivesChance(t *testing.T) {
 	base := &times{}
 	for range 1000 {
-		base.add(10e6, 200)
+		base.add(10e6, false)
 	}
 	window := func(n, slow, failed int) *times {
 		w := &times{}
 		for i := range n {
-			ttfb, status := int64(10e6), 200
+			ttfb := int64(10e6)
 			if i < slow {
 				ttfb = 100e6
 			}
-			if i < failed {
-				status = 500
-			}
-			w.add(ttfb, status)
+			w.add(ttfb, i < failed)
 		}
 		return w
 	}
@@ -299,11 +323,11 @@ func TestGuardForgivesChance(t *testing.T) {
 	// may as well be 20 ms.
 	wavering := &times{}
 	for i := range 100 {
-		wavering.add([]int64{10e6, 20e6}[i/55], 200)
+		wavering.add([]int64{10e6, 20e6}[i/55], false)
 	}
 	slow := &times{}
 	for range 100 {
-		slow.add(20e6, 200)
+		slow.add(20e6, false)
 	}
 	if got := g.exceeded(slow, wavering); got != 0 {
 		t.Errorf("20 ms against a median of 10 to 20 ms: %v", got)
@@ -401,7 +425,7 @@ func TestTimesAgainstSorting(t *testing.T) {
 		for _, l := range list {
 			d := int64(math.Exp(l) * 1e3)
 			ns = append(ns, float64(d))
-			w.add(d, 200)
+			w.add(d, false)
 		}
 		slices.Sort(ns)
 		median := ns[(len(ns)-1)/2]

@@ -183,8 +183,9 @@ type CompletedInfo struct {
 	// TTFB is the time from the request's last byte to the first byte of the
 	// answer's head, in ns. Below zero counts as zero: an early answer.
 	TTFB int64
-	// Status is the answer's.
-	Status int
+	// Status is the answer's; GRPCStatus its grpc-status, "" for none.
+	Status     int
+	GRPCStatus string
 }
 
 // Completed counts a complete exchange: one result for each experiment, that of
@@ -205,7 +206,7 @@ func (sh *Shard) Completed(d *exchange.Decision, doubt exchange.Doubt, c Complet
 		}
 		w := sh.window(i, c.Time)
 		if choice.Selection != exchange.Unmatched && choice.Selection != exchange.OwnTraffic {
-			w.times.add(c.TTFB, c.Status)
+			w.times.add(c.TTFB, c.suffers())
 			w.running = w.running || c.Time < e.until && e.paused(c.Time) == exchange.PauseNone
 		}
 	}

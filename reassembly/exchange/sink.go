@@ -16,6 +16,9 @@ type Complete struct {
 	Doubt Doubt
 	// Status is the final status.
 	Status int
+	// GRPCStatus is the grpc-status of a gRPC answer as it was sent, "" for
+	// none.
+	GRPCStatus string
 	// Start is the time of the request's first byte; TTFB the time from its
 	// last byte to the first of the answer (at least 0), in nanoseconds.
 	Start, TTFB int64

@@ -189,6 +189,7 @@ type collector struct {
 	want  exchange.Want
 	n     int
 	heads []string
+	grpc  []string // grpc-status of what was complete
 }
 
 func (c *collector) Keep(h *exchange.Head) exchange.Decision {
@@ -202,6 +203,7 @@ func (c *collector) Keep(h *exchange.Head) exchange.Decision {
 
 func (c *collector) Complete(x *exchange.Complete) {
 	c.n++
+	c.grpc = append(c.grpc, x.GRPCStatus)
 	if x.Exchange != nil {
 		c.got = append(c.got, x.Exchange)
 		c.words = append(c.words, word(x.Exchange))

@@ -80,6 +80,21 @@ func TestGRPC(t *testing.T) {
 			}
 		})
 	}
+	// The status is told of what is not kept too, and of gRPC alone.
+	w := newConv()
+	w.hello()
+	for id := uint32(1); id < 8; id += 2 {
+		w.post(id, []string{grpcType, grpcType, "content-type: text/plain", grpcType}[id/2])
+		w.data(true, id, true, one)
+	}
+	w.headers(false, 1, true, ":status: 200", grpcType, "grpc-status: 14")
+	for id := uint32(3); id < 8; id += 2 {
+		w.headers(false, id, false, ":status: 200", grpcType)
+		w.headers(false, id, true, []string{"grpc-status: 13", "grpc-status: 2", "x: y"}[id/2-1])
+	}
+	if res := (room{live: true, want: exchange.WantFrame}).run(t, w.whole()); strings.Join(res.grpc, ",") != "14,13,," {
+		t.Errorf("statuses %q, %s", res.grpc, res.ends())
+	}
 	// All four bytes of the length count.
 	v := newConv()
 	v.hello()

@@ -132,6 +132,9 @@ func (c *conn) emit(st *stream) {
 	st.doubtful(st.rDoubt)
 	st.doubtful(c.doubt)
 	*out = exchange.Complete{Decision: &st.decision, Doubt: st.doubt, Status: st.status, Start: st.first, TTFB: max(st.rFirst-st.last, 0)}
+	if st.grpc {
+		out.GRPCStatus = st.grpcStatus
+	}
 	if st.decision.Want > exchange.WantFrame {
 		out.Exchange = c.exchange(st)
 	}
