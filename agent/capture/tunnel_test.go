@@ -126,6 +126,8 @@ func TestDecapsulate(t *testing.T) {
 		{"vxlan in gre in geneve", overUDP(6081, geneve(1, bridged, 2, ether(outer4(t, isGRE, gre(0x2000, 2, v4, overUDP(4789, vxlan(3, ether(in4)))))))), captured, notTCP},
 		{"no tunnel", in4, captured, captured},
 		{"first fragment of a vxlan packet", alter(overUDP(4789, vxlan(7, ether(in4))), func(b []byte) { b[6] = 0x20 }), fragment, notTCP},
+		{"first fragment of a geneve packet", alter(overUDP(6081, geneve(7, v4, 0, in4)), func(b []byte) { b[6] = 0x20 }), fragment, notTCP},
+		{"first fragment of another udp packet", alter(overUDP(53, vxlan(7, ether(in4))), func(b []byte) { b[6] = 0x20 }), notTCP, notTCP},
 		{"later fragment of a udp packet", alter(overUDP(4789, vxlan(7, ether(in4))), func(b []byte) { b[7] = 9 }), notTCP, notTCP},
 		{"later fragment of a gre packet", alter(outer4(t, isGRE, gre(0, 0, v4, in4)), func(b []byte) { b[7] = 9 }), fragment, notTCP},
 		{"first v6 fragment of a vxlan packet", ip6(t, layers.IPProtocolIPv6Fragment, append([]byte{17, 0, 0, 1, 0, 0, 0, 7}, udp(4789, vxlan(7, ether(in4)))...)), fragment, notTCP},
@@ -162,6 +164,7 @@ func TestDecapsulateLengths(t *testing.T) {
 	}{
 		{"whole", whole, len(whole), 60000, 60000},
 		{"padded behind the outer packet", append(slices.Clone(whole), "padding"...), len(whole) + 7, 60000, 60000},
+		{"padded behind a packet whose own length says nothing", append(ether(outer4(t, layers.IPProtocolGRE, gre(0, 0, layers.EthernetTypeIPv4, inner))), "padding"...), 14 + 20 + 4 + len(inner) + 7, 60000, 60000},
 		{"snap length", whole[:14+20+8+8+14+40+9], len(whole), 9, 60000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -197,6 +200,7 @@ func TestNetworks(t *testing.T) {
 		{"vxlan 1", outer4(t, layers.IPProtocolUDP, udp(portVXLAN, vxlan(1, ether(in))))},
 		{"vxlan 0xffffff", outer4(t, layers.IPProtocolUDP, udp(portVXLAN, vxlan(0xffffff, ether(in))))},
 		{"geneve 1", outer4(t, layers.IPProtocolUDP, udp(portGeneve, geneve(1, layers.EthernetTypeIPv4, 0, in)))},
+		{"geneve 2", outer4(t, layers.IPProtocolUDP, udp(portGeneve, geneve(2, layers.EthernetTypeIPv4, 0, in)))},
 		{"gre", outer4(t, layers.IPProtocolGRE, gre(0, 0, layers.EthernetTypeIPv4, in))},
 		{"gre 1", outer4(t, layers.IPProtocolGRE, gre(0x2000, 1, layers.EthernetTypeIPv4, in))},
 		{"vxlan 1 in vxlan 1", outer4(t, layers.IPProtocolUDP, udp(portVXLAN, vxlan(1, ether(outer4(t, layers.IPProtocolUDP, udp(portVXLAN, vxlan(1, ether(in))))))))},
@@ -211,6 +215,25 @@ func TestNetworks(t *testing.T) {
 			t.Errorf("%s has the number %d, as %q", c.name, p.network, before)
 		}
 		seen[p.network] = c.name
+	}
+}
+
+// The byte behind a VNI is reserved, and ignored on receipt (RFC 7348 section 5,
+// RFC 8926 section 3.4): it makes no other network.
+func TestReservedByte(t *testing.T) {
+	in := ip4(t, "x", nil)
+	d := newTunnelDecoder(80)
+	for _, c := range []struct {
+		port uint16
+		head []byte
+	}{{portVXLAN, vxlan(7, ether(in))}, {portGeneve, geneve(7, layers.EthernetTypeIPv4, 0, in)}} {
+		var plain, other packet
+		frame := ether(outer4(t, layers.IPProtocolUDP, udp(c.port, c.head)))
+		d.decode(linkEthernet, frame, len(frame), &plain)
+		frame[14+20+8+7] = 0xff
+		if got := d.decode(linkEthernet, frame, len(frame), &other); got != captured || other.network != plain.network {
+			t.Errorf("port %d: %s, network %d, without it %d", c.port, classWords[got], other.network, plain.network)
+		}
 	}
 }
 
