@@ -18,10 +18,10 @@ OWN := ./testdata/gotest ./testdata/lint ./testdata/bench
 GOTEST = go run ./testdata/gotest $(if $(TOTALS),-totals $(TOTALS))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help generate build test test-unit test-root test-live test-long fuzz bench bench-go bench-peers lint image
+.PHONY: help generate build test test-unit test-root test-live test-verdict test-long fuzz bench bench-go bench-peers lint image
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 generate: ## compile the eBPF program again (clang 14), and what else is generated
 	@testdata/deps.sh generate
@@ -43,7 +43,10 @@ test-root: ## end to end: real kernel, nginx, Apache Kafka (needs root)
 test-live: ## the long proofs on a real kernel: 10^6 exchanges, losses, attacks (needs root)
 	@SHADOWTAP_LONG=1 $(GOTEST) -tags e2e -count=1 -timeout 30m -run '^Test(Live|Loss|Attack)' ./agent/e2e
 
-test-long: test-live ## property tests with CHECKS=5000 cases each, long simulations, and test-live
+test-verdict: ## the simulations of noise, bounds and latency, 1,000 runs each, about 10 minutes
+	@SHADOWTAP_LONG=1 $(GOTEST) -count=1 -timeout 60m ./diff/verdict
+
+test-long: test-live test-verdict ## property tests with CHECKS=5000 cases each, and these two
 	@testdata/deps.sh race
 	@testdata/long.sh $(CHECKS)
 

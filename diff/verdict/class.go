@@ -63,20 +63,11 @@ type Fingerprint struct {
 // Counts says whether the fingerprint's pairs count as divergent.
 func (f *Fingerprint) Counts() bool { return f.Class == Candidate || f.Class == Undecided }
 
-// fingerprints classifies those of a period, in the order of first sight.
-func (p *period) fingerprints(s Settings) []Fingerprint {
-	type prepared struct {
-		starts []Time
-		from   []int64
-	}
+// ordered are the fingerprints of a period in the order of first sight, by
+// name and place alone.
+func (p *period) ordered() []Fingerprint {
 	var out []Fingerprint
-	paired := map[string]prepared{}
 	for route, r := range p.routes {
-		if len(r.fingerprints) == 0 {
-			continue
-		}
-		starts, from := r.pairedSums()
-		paired[route] = prepared{starts, from}
 		for name, f := range r.fingerprints {
 			out = append(out, Fingerprint{Fingerprint: name, Route: route, First: f.first, Last: f.last})
 		}
@@ -85,11 +76,25 @@ func (p *period) fingerprints(s Settings) []Fingerprint {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Fingerprint, b.Fingerprint), cmp.Compare(a.Route, b.Route))
 	})
 	for i := range out {
+		out[i].Order = i + 1
+	}
+	return out
+}
+
+// fingerprints are those of a period, classified.
+func (p *period) fingerprints(s Settings) []Fingerprint {
+	out := p.ordered()
+	sums := map[string]pairedSums{}
+	for i := range out {
 		f := &out[i]
-		r, pre := p.routes[f.Route], paired[f.Route]
-		with, without := r.pairedSince(pre.starts, pre.from, f.First)
-		f.Order = i + 1
-		f.classify(r.fingerprints[f.Fingerprint], with, without, s)
+		r := p.routes[f.Route]
+		paired, known := sums[f.Route]
+		if !known {
+			paired = newPairedSums(r.paired)
+			sums[f.Route] = paired
+		}
+		since, after := paired.since(f.First)
+		f.classify(r.fingerprints[f.Fingerprint], since, after, s)
 	}
 	return out
 }
@@ -97,7 +102,7 @@ func (p *period) fingerprints(s Settings) []Fingerprint {
 // classify fills in the numbers and the class. paired are the paired requests
 // from the first window on, later those after it.
 func (f *Fingerprint) classify(n *fingerprintSums, paired, later int64, s Settings) {
-	rest := n.all.minus(n.firstOnly)
+	rest := n.later()
 	f.Divergent, f.Paired = n.all.divergent, paired
 	f.Both, f.CandidateOnly, f.ControlOnly = n.all.both, n.all.candidateOnly, n.all.controlOnly
 	f.B, f.D = rest.b, rest.d

@@ -133,14 +133,12 @@ type part struct {
 // tally is what is counted of one fingerprint, or of all differences together.
 type tally struct {
 	divergent, both, candidateOnly, controlOnly int64
-	cells                                       map[uint16]cell
+	cells                                       map[uint16]int64 // key group to candidateOnly - controlOnly
 
 	// For the pair at hand.
 	pair uint64
 	legs uint8
 }
-
-type cell struct{ candidate, control int32 }
 
 const (
 	legCandidate = 1 << iota
@@ -453,13 +451,6 @@ func (c *Collector) Compare(t Ticket, p *Pair) {
 	c.times(w.index, t.route, pt, p)
 }
 
-func b2i(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // differences counts a pair's fingerprints.
 func (c *Collector) differences(window int64, id RouteID, pt *part, p *Pair, paired bool) {
 	if len(p.Fingerprints) == 0 && (!paired || len(p.Control.Fingerprints) == 0) {
@@ -496,10 +487,10 @@ func (c *Collector) differences(window int64, id RouteID, pt *part, p *Pair, pai
 			t.both++
 		case legCandidate:
 			t.candidateOnly++
-			c.cell(t, p.KeyGroup, 1, 0)
+			c.cell(t, p.KeyGroup, 1)
 		case legControl:
 			t.controlOnly++
-			c.cell(t, p.KeyGroup, 0, 1)
+			c.cell(t, p.KeyGroup, -1)
 		}
 	}
 }
@@ -537,7 +528,7 @@ func (c *Collector) tally(window int64, id RouteID, pt *part, fingerprint string
 }
 
 // cell adds to a tally's cell of a key group.
-func (c *Collector) cell(t *tally, group int, candidate, control int32) {
+func (c *Collector) cell(t *tally, group int, excess int64) {
 	g := uint16(uint(group) % KeyGroups)
 	v, known := t.cells[g]
 	if !known {
@@ -550,10 +541,10 @@ func (c *Collector) cell(t *tally, group int, candidate, control int32) {
 			c.cells++
 		}
 		if t.cells == nil {
-			t.cells = map[uint16]cell{}
+			t.cells = map[uint16]int64{}
 		}
 	}
-	t.cells[g] = cell{v.candidate + candidate, v.control + control}
+	t.cells[g] = v + excess
 }
 
 // times takes a pair's times.
@@ -730,27 +721,30 @@ func (c *Collector) emit(out []*Window, w *openWindow, stopped bool) []*Window {
 		}
 		divergent := n.Divergent
 		o.Counts, o.KeyGroups, o.Latency = *n, p.keyGroups, p.latency
-		c.settle(&p.totals, &o.Counts)
-		o.Divergent = divergent
+		c.settle(&p.totals, o)
+		o.Divergent, o.Excess = divergent, nil
 		for _, f := range slices.Sorted(maps.Keys(p.tallies)) {
-			c.settle(p.tallies[f], &record(f).Counts)
+			c.settle(p.tallies[f], record(f))
 		}
 	}
 	return out
 }
 
 // settle makes units of a tally's cells, which are given back.
-func (c *Collector) settle(t *tally, n *Counts) {
+func (c *Collector) settle(t *tally, n *Window) {
 	n.Divergent, n.Both, n.CandidateOnly, n.ControlOnly = t.divergent, t.both, t.candidateOnly, t.controlOnly
-	for _, v := range t.cells {
-		excess := int64(v.candidate) - int64(v.control)
-		n.ExcessSquares += excess * excess
-		switch {
-		case excess > 0:
-			n.B++
-		case excess < 0:
-			n.D++
+	for g, excess := range t.cells {
+		if excess == 0 {
+			continue
 		}
+		excess = max(-maxExcess, min(excess, maxExcess))
+		if n.Excess == nil {
+			n.Excess = make(map[int]int64, len(t.cells))
+		}
+		n.Excess[int(g)] = excess
+		n.ExcessSquares += excess * excess
+		n.B += b2i(excess > 0)
+		n.D += b2i(excess < 0)
 	}
 	c.cells -= len(t.cells)
 }

@@ -22,9 +22,11 @@
 // the replays too. What differs between reference and control is noise; the
 // question is whether the candidate differs more. It is not asked of each
 // request: one stale cache entry spoils many in a row. The unit of evidence is
-// (agent, route, fingerprint, key group, window), and it counts once: for the
-// candidate if more candidate-only than control-only differences fell into it,
-// for the control if fewer, else not at all. b and d are the sums of these.
+// (route, fingerprint, key group, window), and it counts once: for the candidate
+// if more candidate-only than control-only differences fell into it, for the
+// control if fewer, else not at all. b and d are the numbers of these. A unit is
+// over all agents, since all of them may meet the same stale entry: the B and D
+// of their windows, summed, call a burst the candidate's that 20 agents saw.
 //
 // LogEvidence of b and d is a test martingale under "no more often than the
 // control" (uniform mixture over [1/2, 1]), so one may look at it after each

@@ -1,7 +1,5 @@
 package verdict
 
-import "math"
-
 // LatencyWord says what is known of the candidate's latency.
 type LatencyWord string
 
@@ -92,7 +90,7 @@ func latencyReport(n *Counts, l *Latency, s Settings) LatencyReport {
 		lq.ratio(&lq.Candidate, &over)
 		out.Quantiles = append(out.Quantiles, lq)
 		slower = slower || lq.Low != nil && *lq.Low > q.most
-		fine = fine && (lq.High != nil && *lq.High <= q.most || math.IsInf(q.most, 1))
+		fine = fine && lq.High != nil && *lq.High <= q.most
 	}
 	switch {
 	case out.Omitted > maxOmitted:

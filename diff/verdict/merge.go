@@ -10,8 +10,9 @@ import (
 )
 
 // Merge sums the windows of any number of agents. What it holds depends on the
-// windows alone, not on their order. Its size follows the number of records: a
-// few dozen bytes each, beside the sums. It is not safe for concurrent use.
+// windows alone, not on their order. Its size follows the number of records, a
+// few dozen bytes each, and that of units of evidence. It is not safe for
+// concurrent use.
 type Merge struct {
 	records map[recordKey]uint64 // to the digest of its content
 	boots   map[bootKey]*boot
@@ -58,18 +59,35 @@ type routeSums struct {
 type fingerprintSums struct {
 	first, last    Time
 	all, firstOnly sums
+	// excess is candidate_only minus control_only of all agents, by window and
+	// key group: the units of evidence.
+	excess map[unitKey]int64
 }
 
+type unitKey struct {
+	window Time
+	group  int32
+}
+
+// later are the sums without that first window.
+func (f *fingerprintSums) later() sums { return f.all.minus(f.firstOnly) }
+
+// sums of counts, and of units over all agents.
 type sums struct{ divergent, both, candidateOnly, controlOnly, b, d, squares int64 }
 
+// add adds a record's counts.
 func (s *sums) add(c *Counts) {
 	s.divergent += c.Divergent
 	s.both += c.Both
 	s.candidateOnly += c.CandidateOnly
 	s.controlOnly += c.ControlOnly
-	s.b += c.B
-	s.d += c.D
-	s.squares += c.ExcessSquares
+}
+
+// unit adds n times a unit of that excess.
+func (s *sums) unit(excess, n int64) {
+	s.b += n * b2i(excess > 0)
+	s.d += n * b2i(excess < 0)
+	s.squares += n * excess * excess
 }
 
 func (s sums) minus(o sums) sums {
@@ -172,40 +190,52 @@ func (r *routeSums) addFingerprint(w *Window) {
 	}
 	f := r.fingerprints[w.Fingerprint]
 	if f == nil {
-		f = &fingerprintSums{first: w.WindowStart, last: w.WindowStart}
+		f = &fingerprintSums{first: w.WindowStart, last: w.WindowStart, excess: map[unitKey]int64{}}
 		r.fingerprints[w.Fingerprint] = f
 	}
-	f.all.add(c)
-	switch {
-	case w.WindowStart < f.first:
+	if w.WindowStart < f.first {
 		f.first, f.firstOnly = w.WindowStart, sums{}
-		fallthrough
-	case w.WindowStart == f.first:
-		f.firstOnly.add(c)
 	}
 	f.last = max(f.last, w.WindowStart)
-}
-
-// pairedSince gives the number of paired requests in the windows from one on,
-// and in those after it.
-func (r *routeSums) pairedSince(starts []Time, sums []int64, from Time) (with, without int64) {
-	at, found := slices.BinarySearch(starts, from)
-	with = sums[at]
-	if found {
-		return with, sums[at+1]
+	f.all.add(c)
+	if w.WindowStart == f.first {
+		f.firstOnly.add(c)
 	}
-	return with, with
+	for g, e := range w.Excess {
+		k := unitKey{w.WindowStart, int32(g)}
+		had := f.excess[k]
+		f.excess[k] = had + e
+		f.all.unit(had, -1)
+		f.all.unit(had+e, 1)
+		if w.WindowStart == f.first {
+			f.firstOnly.unit(had, -1)
+			f.firstOnly.unit(had+e, 1)
+		}
+	}
 }
 
-// pairedSums prepares pairedSince: the starts in order, and the number of paired
-// requests from each on.
-func (r *routeSums) pairedSums() (starts []Time, from []int64) {
-	starts = slices.Sorted(maps.Keys(r.paired))
-	from = make([]int64, len(starts)+1)
+// pairedSums has the number of paired requests from each window on.
+type pairedSums struct {
+	starts []Time
+	from   []int64
+}
+
+func newPairedSums(paired map[Time]int64) pairedSums {
+	starts := slices.Sorted(maps.Keys(paired))
+	from := make([]int64, len(starts)+1)
 	for i := len(starts) - 1; i >= 0; i-- {
-		from[i] = from[i+1] + r.paired[starts[i]]
+		from[i] = from[i+1] + paired[starts[i]]
 	}
-	return starts, from
+	return pairedSums{starts, from}
+}
+
+// since gives the number of paired requests from one window on, and after it.
+func (p *pairedSums) since(start Time) (since, after int64) {
+	at, found := slices.BinarySearch(p.starts, start)
+	if found {
+		return p.from[at], p.from[at+1]
+	}
+	return p.from[at], p.from[at]
 }
 
 // digest tells records apart by what they name and count.
@@ -225,6 +255,11 @@ func (w *Window) digest() uint64 {
 	for _, f := range w.fields() {
 		number(*f.n)
 	}
+	var excess int64
+	for g, e := range w.Excess {
+		excess += int64(g+1) * e
+	}
+	number(excess)
 	for _, m := range []map[string]int64{w.Lost, w.NotComparable, w.Failed} {
 		number(total(m))
 	}

@@ -78,8 +78,8 @@ func TestMergeOrder(t *testing.T) {
 	})
 }
 
-// Many agents give what one agent would have had, but for b and d: these are the
-// sums of the agents' units.
+// Many agents give what one agent would have had, evidence included. Only the sums
+// of B and D are those of the agents' own units.
 func TestMergeIsOneAgents(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 6))
 	one, id := newCollector(t, "one", nil)
@@ -97,7 +97,7 @@ func TestMergeIsOneAgents(t *testing.T) {
 		if r.IntN(20) == 0 {
 			ctrl = []string{printA, printB}
 		}
-		p := paired(r.IntN(KeyGroups), cand, ctrl)
+		p := paired(r.IntN(5), cand, ctrl)
 		p.Candidate, p.Control.Leg = Leg{FirstByte: time.Duration(r.IntN(1e7))}, Leg{FirstByte: time.Duration(r.IntN(1e7))}
 		for _, c := range []*Collector{one, many[r.IntN(5)]} {
 			c.Compare(c.Select(id, at), p)
@@ -125,6 +125,9 @@ func TestMergeIsOneAgents(t *testing.T) {
 	if !reflect.DeepEqual(co, cm) {
 		t.Errorf("many agents\n%+v, one\n%+v", cm, co)
 	}
+	if !reflect.DeepEqual(eo.Fingerprints, em.Fingerprints) {
+		t.Errorf("fingerprints of many agents\n%+v, of one\n%+v", em.Fingerprints, eo.Fingerprints)
+	}
 	if !reflect.DeepEqual(eo.Routes[0].Latency, em.Routes[0].Latency) {
 		t.Errorf("latency of many agents\n%+v, of one\n%+v", em.Routes[0].Latency, eo.Routes[0].Latency)
 	}
@@ -139,7 +142,7 @@ func TestFirstWindowIsLeftOut(t *testing.T) {
 	var all []*Window
 	for a := range 2 {
 		c, id := newCollector(t, fmt.Sprint(a), nil)
-		for g := range 4 { // agent 1 sees it a window earlier, too
+		for g := 4 * a; g < 4*a+4; g++ { // agent 1 sees it a window earlier, too
 			c.Compare(c.Select(id, noon.Add(10*time.Second)), paired(g, []string{printA}, nil))
 			c.Compare(c.Select(id, noon.Add(20*time.Second)), paired(g, nil, []string{printA}))
 			if a == 1 {

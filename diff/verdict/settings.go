@@ -57,8 +57,8 @@ func (s Settings) Check() error {
 		{"verdict.max_masked", float64(s.MaxMasked), 0, math.MaxFloat64, false},
 		{"verdict.alpha", s.Alpha, 0, 1, true},
 		{"verdict.noise_margin", s.NoiseMargin, 0, 1, false},
-		{"verdict.max_latency.p50", s.MaxP50, 0, math.Inf(1), false},
-		{"verdict.max_latency.p99", s.MaxP99, 0, math.Inf(1), false},
+		{"verdict.max_latency.p50", s.MaxP50, 0, math.MaxFloat64, false},
+		{"verdict.max_latency.p99", s.MaxP99, 0, math.MaxFloat64, false},
 	} {
 		if !(c.value >= c.lo && c.value <= c.hi) || c.open && (c.value == c.lo || c.value == c.hi) {
 			return fmt.Errorf("%s: %v is out of range", c.key, c.value)

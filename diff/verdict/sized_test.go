@@ -6,9 +6,10 @@ import (
 )
 
 // sized is how often a simulation is run: short in every run of the tests, long
-// under "make test-long".
+// under "make test-long". The race detector has nothing to find in them and
+// makes them ten times slower, so with it they stay short.
 func sized(short, long int) int {
-	if os.Getenv("SHADOWTAP_LONG") != "" {
+	if os.Getenv("SHADOWTAP_LONG") != "" && !race {
 		return long
 	}
 	return short

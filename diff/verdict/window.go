@@ -46,8 +46,8 @@ type Window struct {
 	// counts speak of the sampled keys only.
 	SampleBy string `json:"sample_by"`
 	// Fingerprint is "" for the totals. With one, Divergent, Both,
-	// CandidateOnly, ControlOnly, Units and ExcessSquares are those of this
-	// difference, and all else is 0.
+	// CandidateOnly, ControlOnly, B, D, ExcessSquares and Excess are those of
+	// this difference, and all else is 0.
 	Fingerprint string `json:"fingerprint"`
 
 	Counts
@@ -55,6 +55,11 @@ type Window struct {
 	// KeyGroups has for each key group that was seen how many pairs were
 	// compared and how many of them were divergent.
 	KeyGroups map[int][2]int64 `json:"key_groups,omitempty"`
+	// Excess has CandidateOnly minus ControlOnly of each key group in which
+	// they differ, of a fingerprint. Key group 1024 stands for those that could
+	// not be told apart. A merge makes the units of evidence of it: b and d of
+	// one agent alone do not tell that another saw the same stale entry.
+	Excess map[int]int64 `json:"excess,omitempty"`
 	Latency
 }
 
@@ -213,6 +218,9 @@ func (w *Window) Check() error {
 		if c.Both+c.CandidateOnly > c.Divergent {
 			return errors.New("divergent is less than both and candidate_only")
 		}
+		if err := w.checkExcess(); err != nil {
+			return err
+		}
 		return c.checkUnits()
 	}
 	for g, n := range w.KeyGroups {
@@ -254,6 +262,27 @@ func (c *Counts) checkUnits() error {
 	}
 	return nil
 }
+
+// checkExcess compares the units of a fingerprint with what they are made of.
+func (w *Window) checkExcess() error {
+	var b, d, squares int64
+	for g, e := range w.Excess {
+		if g < 0 || g > KeyGroups || e > maxExcess || e < -maxExcess {
+			return fmt.Errorf("excess.%d: %d is out of range", g, e)
+		}
+		b += b2i(e > 0)
+		d += b2i(e < 0)
+		squares += e * e
+	}
+	if b != w.B || d != w.D || squares != w.ExcessSquares {
+		return errors.New("units b and d do not fit excess")
+	}
+	return nil
+}
+
+// maxExcess bounds what one window has of one key group; its square is at most
+// maxCount.
+const maxExcess = 1 << 20
 
 type field struct {
 	name string
@@ -300,6 +329,13 @@ func count(to *map[string]int64, word string, n int64) {
 		*to = map[string]int64{}
 	}
 	(*to)[word] += n
+}
+
+func b2i(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func total(m map[string]int64) (n int64) {

@@ -122,7 +122,7 @@ func FuzzParseWindow(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Add([]byte(`{"schema":"shadowtap.window.v1","window_end":"2026-11-23T10:00:00.000000Z","window_start":"2026-11-23T09:00:00Z","experiment":"e","route":"/","fingerprint":"other","divergent":3,"both":1,"candidate_only":2,"b":1,"excess_squares":4}`))
+	f.Add([]byte(`{"schema":"shadowtap.window.v1","window_end":"2026-11-23T10:00:00.000000Z","window_start":"2026-11-23T09:00:00Z","experiment":"e","route":"/","fingerprint":"other","divergent":3,"both":1,"candidate_only":2,"b":1,"excess_squares":4,"excess":{"3":2}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w, err := ParseWindow(b)
 		if err != nil {
