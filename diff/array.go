@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // This file compares arrays: by order, as a set, or by a key of their elements.
@@ -56,7 +57,7 @@ func compileArray(name string, a *ArrayRule, fail func(path, text string, offset
 		return arrayRule{by: byOrder}, true
 	case a.Key == "":
 		fail(name, "", 0, "needs as or key")
-	case a.Key[0] != '@':
+	case a.Key != "@" && !strings.HasPrefix(a.Key, "@.") && !strings.HasPrefix(a.Key, "@["): // "@id" is a name
 		return arrayRule{by: byKey, key: []pathStep{{named: true, name: a.Key}}}, true
 	default:
 		p := pathParser{s: a.Key}
@@ -152,22 +153,28 @@ func (c *comparison) unordered(rule *arrayRule, i, j int) {
 }
 
 // matchEqual pairs elements of one hash that are equal by the rules, as many as
-// can be: a maximum matching by augmenting paths. It says whether the budget was
+// can be: a maximum matching by augmenting paths, from those that do not differ at
+// all. It says whether the budget was
 // enough; if not, nothing is paired.
 func (c *comparison) matchEqual(a, b []ranked, of, taken []int32, ref, cand func(int) int) bool {
 	if len(a)*len(b) > maxMatrix || c.probes < 0 {
 		return false
 	}
 	equal := make([]bool, len(a)*len(b))
+	have := make([]int, len(b)) // the element of a that has it, from 1
+	paired := make([]bool, len(a))
 	for x := range a {
 		for y := range b {
 			if c.probes < 0 {
 				return false
 			}
-			equal[x*len(b)+y] = c.agree(int(a[x].at), ref(int(a[x].at)), cand(int(b[y].at)))
+			ok, exact := c.agree(int(a[x].at), ref(int(a[x].at)), cand(int(b[y].at)))
+			equal[x*len(b)+y] = ok
+			if exact && !paired[x] && have[y] == 0 {
+				paired[x], have[y] = true, x+1
+			}
 		}
 	}
-	have := make([]int, len(b)) // the element of a that has it, from 1
 	seen := make([]bool, len(b))
 	var find func(x int) bool
 	find = func(x int) bool {
@@ -184,8 +191,10 @@ func (c *comparison) matchEqual(a, b []ranked, of, taken []int32, ref, cand func
 		return false
 	}
 	for x := range a {
-		clear(seen)
-		find(x)
+		if !paired[x] {
+			clear(seen)
+			find(x)
+		}
 	}
 	for y, x := range have {
 		if x > 0 {
@@ -195,14 +204,15 @@ func (c *comparison) matchEqual(a, b []ranked, of, taken []int32, ref, cand func
 	return true
 }
 
-// agree says whether two elements have no difference that counts.
-func (c *comparison) agree(index, i, j int) bool {
-	full, probing := c.full, c.probing
-	c.full, c.probing = false, true
+// agree says whether two elements have no difference that counts, and whether
+// they have none at all.
+func (c *comparison) agree(index, i, j int) (ok, exact bool) {
+	full, probing, excused := c.full, c.probing, c.excused
+	c.full, c.probing, c.excused = false, true, false
 	c.element(index, i, j)
-	differs := c.full
-	c.full, c.probing = full, probing
-	return !differs
+	ok, exact = !c.full, !c.excused
+	c.full, c.probing, c.excused = full, probing, excused
+	return ok, exact
 }
 
 // rank is what elements without order are paired by: the hash of the key, or
@@ -353,7 +363,7 @@ func (c *comparison) agreeByHash(a, b []uint64, lo int, ref, cand func(int) int)
 	}
 	x, y := order(a), order(b)
 	for k := range x {
-		if !c.agree(int(x[k].at), ref(int(x[k].at)), cand(int(y[k].at))) {
+		if ok, _ := c.agree(int(x[k].at), ref(int(x[k].at)), cand(int(y[k].at))); !ok {
 			return false
 		}
 	}

@@ -87,10 +87,11 @@ type comparison struct {
 	excuse string
 	found  int  // differences of the aspect that are not ignored
 	full   bool // found reached the limit, and one more was met
-	// probing asks only whether something differs: nothing is added, and full
-	// says that it does. probes is how many more values may be looked at so.
-	probing bool
-	probes  int
+	// probing asks only whether something differs: nothing is added, full says
+	// that it does, and excused that something does that is ignored. probes is how
+	// many more values may be looked at so.
+	probing, excused bool
+	probes           int
 
 	diffs     []Difference
 	ignored   int // in diffs
@@ -125,7 +126,9 @@ func (c *comparison) release() {
 // begin starts an aspect.
 func (c *comparison) begin(aspect string) {
 	c.aspect, c.found, c.full = aspect, 0, false
-	c.excuse = c.rules.aspects[aspect]
+	if c.excuse = ""; c.rules.aspects != nil {
+		c.excuse = c.rules.aspects[aspect]
+	}
 }
 
 // room says whether a difference would be taken, so that its values need not
@@ -134,7 +137,7 @@ func (c *comparison) room(ignored bool) bool {
 	most := c.rules.limits.differences
 	switch {
 	case c.probing:
-		if !ignored {
+		if c.excused = true; !ignored {
 			c.full = true
 		}
 		return false

@@ -29,7 +29,34 @@
 //
 // A comparison that stops at a limit, or that meets bytes which it can't
 // decode, says so by a difference of kind not_fully_compared. It never calls
-// such answers equal.
+// such answers equal. A name that stands twice in an object whose values are not
+// the same on both sides is such a difference too; a text that is no JSON, and a
+// byte order mark on one side, are differences of their own.
+//
+// # Rules
+//
+// Compile checks a RuleConfig and prepares it; a *RuleError names the rule and
+// the byte in it that is wrong. Rules are of three sorts:
+//
+//   - What is ignored: header fields by name, places in JSON by path, what
+//     regular expressions match within values, whole aspects.
+//   - What is equal though it differs (EqualRule): any UUID, times that are near
+//     each other, URLs but for the host, numbers within a tolerance, texts but for
+//     what a pattern matches.
+//   - How arrays are compared (ArrayRule): by order, as sets, by a key of their
+//     elements.
+//
+// Rules of the first two sorts hide nothing: what they excuse is in the Result as
+// ignored, with the rule's name, and makes the outcome ignored when there is
+// nothing else.
+//
+// # Cost
+//
+// Answers that are the same to the byte cost the comparison of their bytes and
+// allocate nothing. JSON that differs is read token by token up to the first
+// difference, and only from there on taken apart into trees, in memory that is
+// used again. Time is linear in the bodies, but for the sorting of arrays whose
+// order differs or is free; memory is bounded by the limits of RuleConfig.
 //
 // # What it does not do
 //

@@ -2,6 +2,7 @@ package diff
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -115,4 +116,63 @@ func TestFingerprintIsStableOverValues(t *testing.T) {
 	if len(seen) != 1 {
 		t.Errorf("%d fingerprints", len(seen))
 	}
+}
+
+// keys that look like those of a map, of every sort.
+func drawKey(t *rapid.T, label string) string {
+	return rapid.OneOf(
+		rapid.StringMatching(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), // UUID
+		rapid.StringMatching(`[0-9]{1,18}`),                                                  // number
+		rapid.StringMatching(`20[0-9]{2}-[01][0-9]-[0-3][0-9]`),                              // date
+		rapid.StringMatching(`20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:00Z`),    // time
+		rapid.StringMatching(`[0-9a-f]{15}[0-9][0-9a-f]{16}`),                                // long hex id
+		rapid.StringMatching(`0x[0-9A-F]{7}[0-9]`),                                           // the same, marked
+		rapid.StringMatching(`[a-z]{1,8}@[a-z]{1,8}\.example`),                               // e-mail address
+	).Draw(t, label)
+}
+
+// drawShape draws a body of one shape, in which one value is "wrong": the names of
+// fields are given; values, places in arrays and keys of maps are drawn.
+func drawShape(t *rapid.T, fields []string) string {
+	leaf := func(label string) string { return rapid.StringMatching(`[1-9][0-9]{0,6}`).Draw(t, label) }
+	list := make([]string, rapid.IntRange(1, 9).Draw(t, "n"))
+	at := rapid.IntRange(0, len(list)-1).Draw(t, "at")
+	for i := range list {
+		value := `"right"`
+		if i == at {
+			value = `"wrong"`
+		}
+		list[i] = `{"` + fields[2] + `":` + value + `,"other":` + leaf("leaf") + `}`
+	}
+	v := `{"` + fields[1] + `":[` + strings.Join(list, ",") + `]}`
+	return `{"` + fields[0] + `":{"` + drawKey(t, "key") + `":` + v + `,"more":` + leaf("leaf") + `}}`
+}
+
+// One shape of difference has one fingerprint, whatever the values, the places
+// in arrays and the keys; another field has another.
+func TestFingerprintsAreCauses(t *testing.T) {
+	r := compile(t, RuleConfig{})
+	one := func(t *rapid.T, fields []string) string {
+		cand := drawShape(t, fields)
+		ref := strings.Replace(cand, `"wrong"`, `"right"`, 1)
+		got := r.Compare(get(), answer(200, ref, jsonType), answer(200, cand, jsonType), Input{})
+		if len(got.Differences) != 1 {
+			t.Fatalf("%s\n%s\n%q", ref, cand, brief(got.Differences))
+		}
+		return Fingerprint("e", "r", &got.Differences[0])
+	}
+	name := rapid.SampledFrom([]string{"a", "b", "items", "line2", "address1", "utf8", "sha256", "a b", "ä", "Total", "facade"})
+	rapid.Check(t, func(t *rapid.T) {
+		a := []string{name.Draw(t, "name"), name.Draw(t, "name"), name.Draw(t, "name")}
+		b := slices.Clone(a)
+		x := one(t, a)
+		if y := one(t, a); y != x {
+			t.Fatalf("%q: %s and %s", a, x, y)
+		}
+		k := rapid.IntRange(0, 2).Draw(t, "field")
+		b[k] = name.Filter(func(s string) bool { return s != a[k] }).Draw(t, "another")
+		if y := one(t, b); y == x {
+			t.Fatalf("%q and %q: both %s", a, b, x)
+		}
+	})
 }

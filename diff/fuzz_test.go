@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -216,5 +217,115 @@ func FuzzFingerprint(f *testing.F) {
 			t.Fatalf("%q, %q, %q", s, once, GeneralisePath(once))
 		}
 		Fingerprint("", "", &Difference{Aspect: AspectHeader, Path: s})
+	})
+}
+
+// FuzzRules: bodies under rules of every kind are equal to themselves, symmetric
+// in kind, and no rule hides what it does not speak of.
+func FuzzRules(f *testing.F) {
+	for _, s := range [][2]string{
+		{`{"s":[1,2,2.4],"k":[{"id":1,"v":1},{"id":2}]}`, `{"s":[2,1.5,3],"k":[{"id":2},{"id":1,"v":2},7]}`},
+		{`{"k":[{"id":1},{"id":1}],"t":"2026-11-25T10:00:00Z"}`, `{"k":[{"id":1}],"t":"2026-11-25T11:00:00+01:00"}`},
+		{`[{"k":"ad","v":1},{"u":"http://a/b"}]`, `[{"u":"http://b/b"},{"k":"ad","v":2}]`},
+		{`{"s":[[1,2],[2,3]],"a":"b-1"}`, `{"s":[[3,4],[1,1]],"a":"b-2"}`},
+		{`{"s":[{"s":[1,2]},{"s":[9,1]}]}`, `{"s":[{"s":[10,2]},{"s":[1,3]}]}`},
+	} {
+		f.Add(s[0], s[1])
+	}
+	r, err := Compile(RuleConfig{
+		IgnoreJSON: []string{"$..[?@.k == 'ad' && !(@.x > 1)].v", "$.s[?@.id]"}, IgnoreValues: []string{"b-[0-9]+"}, MaxDifferences: 1 << 20,
+		Equal: []EqualRule{
+			{JSON: "$..*", Tolerance: "1"}, {JSON: "$.s..*", Tolerance: "10%"}, {Type: TypeUUID}, {JSON: "$.t", Type: TypeTimestamp, Within: time.Second}, {Type: TypeURL},
+		},
+		Arrays: []ArrayRule{{JSON: "$.k", Key: "id"}, {JSON: "$..s", As: ArraysAsSet}, {JSON: "$.s.*", As: ArraysAsSet}},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	plain, err := Compile(RuleConfig{MaxDifferences: 1 << 20})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if len(a) > 2<<10 || len(b) > 2<<10 {
+			return
+		}
+		ref, cand := answer(200, a, jsonType), answer(200, b, jsonType)
+		got := checkResult(t, r, get(), ref, cand)
+		// Without arrays, whose order may be free, a rule turns what differs into
+		// what is ignored and never into equal.
+		if got.Outcome == Equal && !strings.Contains(a, "[") && plain.Compare(get(), ref, cand, Input{}).Outcome != Equal {
+			t.Fatal("a rule made differences vanish")
+		}
+	})
+}
+
+// FuzzEqualByRule: each type of rule is symmetric, and takes a text that it
+// speaks of for equal to itself; texts that it takes for equal have one class.
+func FuzzEqualByRule(f *testing.F) {
+	for _, s := range [][2]string{
+		{"9b2c2f1e-3c1e-4f0e-9a59-0a6b5f0b8f10", "{9b2c2f1e-3c1e-4f0e-9a59-0a6b5f0b8f10}"}, {"2026-11-25T10:00:00Z", "2026-11-25 10:00:00+01:00"},
+		{"1795600000", "1795600000.123"}, {"Wed, 25 Nov 2026 10:00:00 GMT", "Wed Nov 25 10:00:00 2026"}, {"http://a/b", "HTTP://c/b"}, {"1e300", "-1e-300"}, {"b-1b-2", "b-b-"},
+	} {
+		f.Add(s[0], s[1], true)
+	}
+	r, err := Compile(RuleConfig{Equal: []EqualRule{
+		{Type: TypeUUID}, {Type: TypeTimestamp}, {Type: TypeTimestamp, Within: time.Minute}, {Type: TypeURL}, {Tolerance: "5"}, {Tolerance: "50%"}, {Pattern: "b-[0-9]*"},
+	}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, a, b string, number bool) {
+		kind := ValueString
+		if tk := (tokens{b: []byte(a)}); number && len(a) > 0 && len(b) > 0 && isNumber([]byte(a), ValueString) && isNumber([]byte(b), ValueString) && tk.number() {
+			kind = ValueNumber
+		}
+		for i := range r.equalities {
+			e := &r.equalities[i]
+			same := e.same([]byte(a), []byte(b), kind)
+			if same != e.same([]byte(b), []byte(a), kind) {
+				t.Fatalf("rule %d: %q and %q: not symmetric", i, a, b)
+			}
+			x, okA := e.class(r.seed, []byte(a), kind)
+			y, okB := e.class(r.seed, []byte(b), kind)
+			if okA && !e.same([]byte(a), []byte(a), kind) {
+				t.Fatalf("rule %d: %q is not equal to itself", i, a)
+			}
+			if same && a != b && okA && okB && x != y {
+				t.Fatalf("rule %d: %q and %q are equal and of two classes", i, a, b)
+			}
+		}
+	})
+}
+
+// FuzzFilter: what is read as a path with a filter can be asked of any value.
+func FuzzFilter(f *testing.F) {
+	for _, s := range []string{"@.a == 'b'", "!(@.a < 1.5e3) && @['x'][0]", "null != @ || @.y >= \"\\u00e4\"", "((@))", "@.a == -0"} {
+		f.Add(s, `{"a":"b","x":[{"y":1}]}`)
+	}
+	f.Fuzz(func(t *testing.T, expr, value string) {
+		segs, bad := parsePath("$[?" + expr + "]")
+		if bad != nil || len(segs) != 1 || len(segs[0].selectors) != 1 || segs[0].selectors[0].filter == nil {
+			return
+		}
+		var tk tokens
+		var tr tree
+		tk.reset([]byte(value))
+		tr.begin([]byte(value))
+		if got, _ := tr.grow(&tk, 50, 1000, noLimit); got != grownWhole {
+			return
+		}
+		not, bad := parsePath("$[?!(" + expr + ")]")
+		if bad != nil {
+			if bad.reason != "the filter is nested too deep" {
+				t.Fatalf("%q is read, its negation is not: %+v", expr, *bad)
+			}
+			return
+		}
+		for i := range tr.nodes {
+			if segs[0].selectors[0].filter.holds(&tr, i) == not[0].selectors[0].filter.holds(&tr, i) {
+				t.Fatalf("%q and its negation", expr)
+			}
+		}
 	})
 }

@@ -224,6 +224,8 @@ func TestArrays(t *testing.T) {
 		{"a key of another type", byID, `[{"id":1}]`, `[{"id":"1"}]`, "body removed $[0] {\"id\":1}|\nbody added $[0] |{\"id\":\"1\"}"},
 		{"a key that stands twice", byID, `[{"id":1,"v":1},{"id":1,"v":2}]`, `[{"id":1,"v":1},{"id":1,"v":3},{"id":1}]`, "body changed $[1].v 2|3\nbody added $[2] |{\"id\":1}"},
 		{"without the key a set", byID, `[{"id":1},{"x":1},5]`, `[5,{"x":1},{"id":1}]`, ""},
+		{"a key that begins as a query", RuleConfig{Arrays: []ArrayRule{{JSON: "$", Key: "@id"}}}, `[{"@id":1},{"@id":2}]`, `[{"@id":2},{"@id":1}]`, ""},
+		{"elements as their own key", RuleConfig{Arrays: []ArrayRule{{JSON: "$", Key: "@"}}}, `[1,2]`, `[2,1]`, ""},
 		{"by a query", RuleConfig{Arrays: []ArrayRule{{JSON: "$.a", Key: "@.m['k'][0]"}}}, `{"a":[{"m":{"k":[1]},"v":1},{"m":{"k":[2]},"v":2}]}`, `{"a":[{"m":{"k":[2]},"v":2},{"m":{"k":[1]},"v":3}]}`, "body changed $.a[0].v 1|3"},
 	} {
 		t.Run(tt.name, tt.run)
@@ -247,6 +249,33 @@ func TestSetsForgetTheOrder(t *testing.T) {
 			t.Fatalf("%s\n%s\n%q", ref.Body.Bytes, cand.Body.Bytes, brief(got.Differences))
 		}
 		checkSymmetric(t, r, ref, cand)
+	})
+}
+
+// Whatever the rules, turned around the kinds are the same.
+func TestRulesAreSymmetric(t *testing.T) {
+	var rules []*Rules
+	for _, c := range []RuleConfig{
+		{Arrays: []ArrayRule{{JSON: "$", As: "set"}, {JSON: "$..*", As: "set"}}, Equal: []EqualRule{{Tolerance: "2"}}},
+		{Arrays: []ArrayRule{{JSON: "$", Key: "a0"}, {JSON: "$..*", Key: "a0"}}, IgnoreJSON: []string{"$..[?@.b1 || @ == 'a']"}, Equal: []EqualRule{{JSON: "$..*", Tolerance: "50%"}}},
+		{Arrays: []ArrayRule{{JSON: "$..[*]", As: "set"}}, IgnoreValues: []string{"a|b"}, IgnoreJSON: []string{"$..[1]"}},
+		{IgnoreValues: []string{"^."}, Equal: []EqualRule{{Tolerance: "1e30"}}},
+	} {
+		rules = append(rules, compile(t, c))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		v := drawTree(t, 3)
+		w := change(t, v)
+		if rapid.Bool().Draw(t, "twice") {
+			w = change(t, w)
+		}
+		ref, cand := answer(200, spell(t, v), jsonType), answer(200, spell(t, w), jsonType)
+		for i, r := range rules {
+			checkSymmetric(t, r, ref, cand)
+			if got := r.Compare(get(), ref, answer(200, spell(t, v), jsonType), Input{}); got.Outcome != Equal {
+				t.Fatalf("rules %d: not equal to itself: %s\n%q", i, ref.Body.Bytes, brief(got.Differences))
+			}
+		}
 	})
 }
 

@@ -306,7 +306,7 @@ func (c *checker) compare(at string, m *Compare) {
 	for _, limit := range []struct {
 		key        string
 		have, most int
-	}{{"max_depth", m.MaxDepth, 10_000}, {"max_differences", m.MaxDifferences, 100_000}} {
+	}{{"max_depth", m.MaxDepth, 10_000}, {"max_differences", m.MaxDifferences, 1000}} {
 		if limit.have < 1 || limit.have > limit.most {
 			c.fail(at+limit.key, "%d is not within 1 and %d", limit.have, limit.most)
 		}

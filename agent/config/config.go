@@ -237,7 +237,7 @@ type Compare struct {
 	// what differs is not_fully_compared. Default 128, at most 10000.
 	MaxDepth int `yaml:"max_depth"`
 	// MaxDifferences bounds the differences of an answer's aspect; more are
-	// not_fully_compared. Default 100, at most 100000.
+	// not_fully_compared. Default 100, at most 1000.
 	MaxDifferences int `yaml:"max_differences"`
 	// Recheck asks a divergent pair once more after this time. Default 0s: never.
 	Recheck Duration `yaml:"recheck"`
