@@ -2,30 +2,16 @@ package diff
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"mime"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
 const detailTruncated = "the body is over the limit and has a content coding or no digest"
-
-// comparer compares two decoded bodies that are not equal to the byte and adds
-// what differs.
-type comparer func(c *comparison, ref, cand []byte)
-
-// comparerFor gives the comparer for bodies of one media type, nil when they
-// are to be compared as bytes. mediaType is in lower case, without parameters.
-func comparerFor(mediaType string) comparer {
-	// RFC 8259 section 11 gives JSON no charset parameter: it has no effect.
-	if mediaType == "application/json" || mediaType == "text/json" || strings.HasSuffix(mediaType, "+json") {
-		return (*comparison).jsonBody
-	}
-	return nil
-}
 
 // body compares the bodies. It sets carried and decoded for the header rules.
 func (c *comparison) body(req *exchange.Request, ref, cand *exchange.Response) {
@@ -68,13 +54,9 @@ func (c *comparison) body(req *exchange.Request, ref, cand *exchange.Response) {
 	case c.excuse != "":
 		c.bytesBody(da, db, "") // nobody asks how they differ
 	default:
-		cmpA, cmpB := comparerFor(mediaType(ref.Header)), comparerFor(mediaType(cand.Header))
-		// What stands in a gRPC body are framed messages, whatever their type.
-		if cmpA != nil && cmpB != nil && !c.grpc {
-			cmpA(c, da, db)
-		} else {
-			c.bytesBody(da, db, "")
-		}
+		c.grpcCodings = [2]string{grpcCoding(ref.Header), grpcCoding(cand.Header)}
+		c.target = req.Target
+		c.content(mediaOf(ref.Header), mediaOf(cand.Header), da, db)
 	}
 }
 
@@ -101,7 +83,7 @@ func (c *comparison) largeBody(ref, cand *exchange.Response) {
 	case digests:
 		c.add(Difference{Kind: KindDigest, Reference: digestValue(a), Candidate: digestValue(b)})
 	case !bytes.Equal(a.Bytes[:n], b.Bytes[:n]):
-		c.bytesBody(a.Bytes, b.Bytes, "")
+		c.add(c.bytesDifference(a.Bytes, b.Bytes, ""))
 	default:
 		c.add(Difference{Kind: KindNotFullyCompared, Reference: lengthValue(a), Candidate: lengthValue(b), Detail: detailTruncated})
 	}
@@ -118,14 +100,27 @@ func digestValue(b *exchange.Body) Value {
 	return Value{Kind: ValueString, Text: fmt.Sprintf("%x", b.Digest), Size: 2 * int64(len(b.Digest))}
 }
 
-// bytesBody adds the one difference of two bodies that are compared as bytes.
-// said is what its Detail begins with.
+// bytesBody adds the one difference of two bodies, or parts, that are compared
+// as bytes. said is what its Detail begins with.
 func (c *comparison) bytesBody(ref, cand []byte, said string) {
+	d := c.bytesDifference(ref, cand, said)
+	if c.room(false) {
+		d.Reference.SHA256, d.Candidate.SHA256 = hexSHA256(ref), hexSHA256(cand)
+	}
+	c.add(d)
+}
+
+func (c *comparison) bytesDifference(ref, cand []byte, said string) Difference {
 	at := firstDifference(ref, cand)
-	c.add(Difference{
-		Kind: KindChanged, Reference: c.bytesValue(ref, at), Candidate: c.bytesValue(cand, at),
+	return Difference{
+		Kind: KindChanged, Path: c.rootPath(), Reference: c.bytesValue(ref, at), Candidate: c.bytesValue(cand, at),
 		Detail: fmt.Sprintf("%sthe first difference is at byte %d", said, at),
-	})
+	}
+}
+
+func hexSHA256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // firstDifference is the length of the longest prefix that a and b share.
@@ -171,18 +166,4 @@ func cutText(b []byte, n int) []byte {
 		}
 	}
 	return b[:n]
-}
-
-// mediaType is the first Content-Type's media type in lower case, without
-// parameters; "" without one that can be read.
-func mediaType(h exchange.Header) string {
-	v := h.Get("Content-Type")
-	if v == "" || strings.IndexByte(v, ';') < 0 && v == lower(v) {
-		return v
-	}
-	t, _, err := mime.ParseMediaType(v)
-	if err != nil && err != mime.ErrInvalidMediaParameter {
-		return ""
-	}
-	return t
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -28,6 +30,10 @@ func pack(t testing.TB, coding, s string) string {
 		w = gzip.NewWriter(&b)
 	case "deflate":
 		w = zlib.NewWriter(&b)
+	case "br":
+		w = brotli.NewWriter(&b)
+	case "zstd":
+		w, _ = zstd.NewWriter(&b)
 	case "raw":
 		w, _ = flate.NewWriter(&b, 6)
 	}
@@ -74,9 +80,17 @@ func TestContentCodings(t *testing.T) {
 		{"bytes behind gzip", "", doc, "gzip", gz(doc) + "more bytes here", "not_fully_compared the candidate: gzip is corrupt"},
 		{"bytes behind deflate", "", doc, "deflate", pack(t, "deflate", doc) + "x", "not_fully_compared the candidate: deflate is corrupt"},
 		{"deflate cut", "", doc, "deflate", pack(t, "deflate", doc)[:9], "not_fully_compared the candidate: deflate is cut"},
-		{"br, equal", "br", "\x01\x02", "br", "\x01\x02", ""},
-		{"br, not equal", "br", "\x01\x02", "br", "\x01\x03", "not_fully_compared the reference: content coding br is not decoded"},
-		{"br against none", "", doc, "br", "\x01\x03", "not_fully_compared the candidate: content coding br is not decoded"},
+		{"br", "br", pack(t, "br", doc), "", turned, ""},
+		{"br and zstd", "br", pack(t, "br", doc), "zstd", pack(t, "zstd", turned), ""},
+		{"br cut", "", doc, "br", pack(t, "br", doc)[:9], "not_fully_compared the candidate: br is cut"},
+		{"bytes behind br", "", doc, "br", pack(t, "br", doc) + "x", "not_fully_compared the candidate: br is corrupt"},
+		{"no br", "br", "\xff\xff\xff", "", doc, "not_fully_compared the reference: br is corrupt"},
+		{"zstd cut", "", doc, "zstd", pack(t, "zstd", doc)[:12], "not_fully_compared the candidate: zstd is cut"},
+		{"bytes behind zstd", "", doc, "zstd", pack(t, "zstd", doc) + "x", "not_fully_compared the candidate: zstd is cut"},
+		{"no zstd", "zstd", doc, "", doc, "not_fully_compared the reference: zstd is corrupt"},
+		{"zstd with a window of 128 MiB", "", doc, "zstd", "\x28\xb5\x2f\xfd\x00\x88\x01\x00\x00", "not_fully_compared the candidate: zstd is corrupt"},
+		{"compress, equal", "compress", "\x01\x02", "compress", "\x01\x02", ""},
+		{"compress, not equal", "compress", "\x01\x02", "compress", "\x01\x03", "not_fully_compared the reference: content coding compress is not decoded"},
 		{"unknown", "", doc, "rot13", "x", "not_fully_compared the candidate: content coding (unknown) is not decoded"},
 		{"too many", "", doc, "gzip,gzip,gzip,gzip,gzip", gz(gz(gz(gz(gz(doc))))), "not_fully_compared the candidate: more content codings than the limit"},
 		{"four", "", doc, "gzip,gzip,gzip,gzip", gz(gz(gz(gz(doc)))), ""},
@@ -218,7 +232,7 @@ func TestHeadHasNoBody(t *testing.T) {
 // Whatever the coding, the content is what is compared.
 func TestCodingsChangeNothing(t *testing.T) {
 	r := compile(t, RuleConfig{IgnoreHeaders: []string{"content-encoding"}})
-	coding := rapid.SampledFrom([]string{"", "gzip", "deflate"})
+	coding := rapid.SampledFrom([]string{"", "gzip", "deflate", "br", "zstd"})
 	rapid.Check(t, func(rt *rapid.T) {
 		body := rapid.StringN(1, 200, -1).Draw(rt, "body")
 		other := body

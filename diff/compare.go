@@ -103,6 +103,16 @@ type comparison struct {
 	// framed does not matter; decoded that it was without their codings.
 	carried, decoded bool
 
+	// base is the place of what is being compared in the body: empty for the
+	// body itself, else that of a part's content. nested counts the multiparts
+	// that are open around it.
+	base   trail
+	nested int
+	places states
+	// target is the request's, grpcCodings those of gRPC messages.
+	target      string
+	grpcCodings [2]string
+
 	decodeA, decodeB decoder
 	walker           walker
 	fieldOrder       []int32
@@ -117,6 +127,7 @@ func (c *comparison) release() {
 	clear(c.diffs)
 	c.diffs = c.diffs[:0]
 	c.in = Input{}
+	c.base, c.nested, c.target, c.grpcCodings = nil, 0, "", [2]string{}
 	c.ignored, c.divergent, c.carried, c.decoded = 0, false, false, false
 	c.decodeA.release()
 	c.decodeB.release()

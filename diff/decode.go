@@ -6,9 +6,11 @@ import (
 	"io"
 	"strings"
 
+	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -50,6 +52,8 @@ type decoder struct {
 	gzip *gzip.Reader
 	zlib io.ReadCloser
 	raw  io.ReadCloser
+	br   *brotli.Reader
+	zstd *zstd.Decoder
 	out  []byte
 }
 
@@ -64,7 +68,9 @@ func (d *decoder) decode(codings string, body []byte, limit int64) (decoded []by
 		i := strings.LastIndexByte(codings, ',')
 		one := codings[i+1:]
 		codings = codings[:max(i, 0)]
-		if one != "gzip" && one != "deflate" {
+		switch one {
+		case "gzip", "deflate", "br", "zstd":
+		default:
 			return nil, "content coding " + knownCoding(one) + " is not decoded"
 		}
 		d.src.Reset(body)
@@ -93,18 +99,34 @@ func (d *decoder) decode(codings string, body []byte, limit int64) (decoded []by
 // knownCoding keeps the answers' own bytes out of details.
 func knownCoding(one string) string {
 	switch one {
-	case "br", "zstd", "compress", "x-compress", "dcb", "dcz":
+	case "compress", "x-compress", "dcb", "dcz":
 		return one
 	}
 	return "(unknown)"
 }
 
 func (d *decoder) reader(coding string, body []byte) (io.Reader, error) {
-	if coding == "gzip" {
+	switch coding {
+	case "gzip":
 		if d.gzip == nil {
 			d.gzip = new(gzip.Reader)
 		}
 		return d.gzip, d.gzip.Reset(&d.src)
+	case "br":
+		if d.br == nil {
+			d.br = brotli.NewReader(&d.src)
+			return d.br, nil
+		}
+		return d.br, d.br.Reset(&d.src)
+	case "zstd":
+		if d.zstd == nil {
+			z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+			if err != nil {
+				return nil, err
+			}
+			d.zstd = z
+		}
+		return d.zstd, d.zstd.Reset(&d.src)
 	}
 	// RFC 9110 section 8.4.1.2 says zlib; some servers send the bare stream.
 	if len(body) >= 2 && body[0]&15 == 8 && (uint(body[0])<<8|uint(body[1]))%31 == 0 {
@@ -121,6 +143,10 @@ func (d *decoder) reader(coding string, body []byte) (io.Reader, error) {
 	}
 	return d.raw, d.raw.(flate.Resetter).Reset(&d.src, nil)
 }
+
+// maxZstdWindow is what a decoder of the content coding must be able to hold,
+// and no encoder may ask for more (RFC 9659 section 3), in bytes.
+const maxZstdWindow = 8 << 20
 
 var (
 	errOverLimit = errors.New("decoded body over the limit")

@@ -110,14 +110,16 @@ const (
 	ValueObject
 	// ValueBytes: a body, or a piece of one, that is taken as bytes.
 	ValueBytes
+	// ValueMarkup: an element of an XML or HTML body, as its source.
+	ValueMarkup
 	// NumValueKinds is the number of kinds.
 	NumValueKinds
 )
 
-var valueKindWords = [NumValueKinds]string{"none", "null", "bool", "number", "string", "array", "object", "bytes"}
+var valueKindWords = [NumValueKinds]string{"none", "null", "bool", "number", "string", "array", "object", "bytes", "markup"}
 
 // String gives the kind's word: none, null, bool, number, string, array,
-// object or bytes.
+// object, bytes or markup.
 func (k ValueKind) String() string { return valueKindWords[k] }
 
 // Value is one side of a difference, in the clear and bounded.
@@ -132,11 +134,15 @@ type Value struct {
 	Text string
 	// Size is the length in bytes of the whole that Text is taken from.
 	Size int64
-	// Offset is where Text starts in the whole. It is 0 but for bytes, where
-	// Text begins a little ahead of the first byte that differs.
+	// Offset is where Text starts in the whole. It is 0 but for bytes and for
+	// long texts outside JSON, where Text begins a little ahead of the first
+	// byte that differs.
 	Offset int64
 	// Truncated says that Text is not the whole.
 	Truncated bool
+	// SHA256 is that of the whole in hex, for a body or a part that was compared
+	// as bytes; else "".
+	SHA256 string
 }
 
 // Difference is one place in which the answers differ.
@@ -149,7 +155,8 @@ type Difference struct {
 	// normalised RFC 9535 path from $, names that allow it after a dot, others
 	// as ['name'], with names cut at 128 bytes and the whole at 2 KiB (a cut
 	// is shown by "…"). It is the reference's place, or for what was added the
-	// candidate's. "" is the whole of the aspect.
+	// candidate's. Bodies of other media types have paths of the same form, as
+	// the package's documentation says. "" is the whole of the aspect.
 	Path                 string
 	Reference, Candidate Value
 	// Detail explains in fixed words and numbers, never with anything from
@@ -195,6 +202,9 @@ type Input struct {
 	// ReferenceAuthority is what the candidate's is mapped to. "" is the
 	// request's Host.
 	ReferenceAuthority string
+	// Descriptors are the types of protobuf bodies. With nil, fields go by
+	// their numbers.
+	Descriptors *Descriptors
 }
 
 // maxReferenceTime is the longest that a candidate is ever given (VERDICT,

@@ -15,17 +15,36 @@
 //
 // The status; the header fields, with the exceptions that DefaultIgnore lists;
 // the body; the trailer fields. The lines of one field are one ordered list of
-// elements (RFC 9110 section 5.3), whether on one line or on several. Bodies are compared as bytes first. When the
-// bytes differ, content codings are taken off (gzip and deflate), and two
-// bodies whose media types are JSON are compared by value: member order and
-// white space do not matter, 1 and 1.0 and 1e0 are one number, numbers of any
-// size are compared exactly, strings are compared after their escapes have
-// been resolved. -0 is 0. Array elements are compared by order.
+// elements (RFC 9110 section 5.3), whether on one line or on several. Bodies are
+// compared as bytes first. When the bytes differ, content codings are taken off
+// (gzip, deflate, br and zstd), and two bodies whose media types are JSON are
+// compared by value: member order and white space do not matter, 1 and 1.0 and
+// 1e0 are one number, numbers of any size are compared exactly, strings are
+// compared after their escapes have been resolved. -0 is 0. Array elements are
+// compared by order.
+//
+// Other media types are compared by their parts when both bodies have the same.
+// Their paths are written as JSON's are, so that rules and fingerprints hold for
+// them too:
+//
+//	text/* and other text    $[3]                         a line, counted from 0
+//	form-urlencoded          $.name, $.name[1]            a field, an index when the name repeats
+//	multipart/form-data      $.name.body, $.name.header['content-type']
+//	other multipart          $[0].body                    what follows body is the part's by its own media type
+//	XML, HTML                $.list.item[2]['@id']        an attribute; namespaces count by URI
+//	                         $.list.item[2]['#text']      a text
+//	protobuf                 $.user.name, $['#2']['#1']   by name with Descriptors, else by number
+//	gRPC                     $[0].user.name               message by message
+//
+// The line endings of texts are one difference of the path $. Comments in XML and
+// HTML are none, nor is a multipart's boundary. Text in another charset than UTF-8
+// is decoded first; a text that is wrong in its charset, or whose charset is not
+// known, has a difference not_fully_compared and is compared as it is. All else is
+// compared as bytes: the lengths, the first byte that differs, and the SHA-256.
 //
 // Of a gRPC call (HTTP/2, application/grpc) the status is compared by itself,
 // and the message, which is a trailer field, decoded. It makes no difference
 // whether an error stands in trailers or in an answer of nothing but a head.
-// The messages are compared as bytes.
 //
 // A comparison that stops at a limit, or that meets bytes which it can't
 // decode, says so by a difference of kind not_fully_compared. It never calls
@@ -60,7 +79,7 @@
 //
 // # What it does not do
 //
-// It decodes neither br nor zstd, and it compares text, forms, multipart, XML
-// and HTML as bytes. It does not look at the reason phrase, the HTTP version
+// It expands no entities, and repairs no HTML as browsers do. Filters of rules
+// hold in JSON only. It does not look at the reason phrase, the HTTP version
 // or interim answers. It knows nothing of redaction: Values are in the clear.
 package diff

@@ -59,6 +59,7 @@ type goldenValue struct {
 	Size      int64  `json:"size"`
 	Offset    int64  `json:"offset,omitempty"`
 	Truncated bool   `json:"truncated,omitempty"`
+	SHA256    string `json:"sha256,omitempty"`
 }
 
 // TestGolden compares the answers in each folder of testdata. A folder holds
@@ -139,7 +140,7 @@ func goldenSide(v Value) *goldenValue {
 	if v.Kind == ValueNone {
 		return nil
 	}
-	return &goldenValue{v.Kind.String(), v.Text, v.Size, v.Offset, v.Truncated}
+	return &goldenValue{v.Kind.String(), v.Text, v.Size, v.Offset, v.Truncated, v.SHA256}
 }
 
 func readFile(t *testing.T, dir, name string) ([]byte, bool) {

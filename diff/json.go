@@ -53,6 +53,7 @@ type walker struct {
 	kinds      []uint64
 	a, b       tree
 	at         states
+	base       string // the path of what is compared: $ for a body
 	steps      []step
 	entries    []entry
 	table      []int32
@@ -86,17 +87,9 @@ var utf8BOM = [3]byte{0xef, 0xbb, 0xbf}
 // jsonBody compares two bodies whose media types are JSON. A text that is no
 // JSON makes it a comparison of bytes, and is said.
 func (c *comparison) jsonBody(ref, cand []byte) {
-	refJSON, refBOM := bytes.CutPrefix(ref, utf8BOM[:])
-	candJSON, candBOM := bytes.CutPrefix(cand, utf8BOM[:])
-	if refBOM != candBOM {
-		// RFC 8259 section 8.1 forbids it, and many readers stumble over it.
-		d := Difference{Kind: KindRemoved, Path: PathByteOrderMark}
-		v := Value{Kind: ValueBytes, Text: string(utf8BOM[:]), Size: 3}
-		if d.Reference = v; candBOM {
-			d.Kind, d.Reference, d.Candidate = KindAdded, Value{}, v
-		}
-		c.add(d)
-	}
+	// RFC 8259 section 8.1 forbids the mark, and many readers stumble over it.
+	refJSON, candJSON := c.cutMarks(ref, cand)
+	refBOM, candBOM := len(refJSON) < len(ref), len(candJSON) < len(cand)
 	w := &c.walker
 	lim := &c.rules.limits
 	// What is the same to the byte is read once, for both.
@@ -126,20 +119,24 @@ func (c *comparison) jsonBody(ref, cand []byte) {
 		c.bytesBody(ref, cand, fmt.Sprintf("no JSON: the reference at byte %d, the candidate at byte %d; ", offRef, offCand))
 	case badRef && gotCand == grownWhole:
 		c.add(Difference{
-			Kind: KindTypeChanged, Path: "$", Reference: c.bytesValue(ref, offRef), Candidate: c.nodeValue(&w.b, 0),
+			Kind: KindTypeChanged, Path: c.base.path(), Reference: c.bytesValue(ref, offRef), Candidate: c.nodeValue(&w.b, 0),
 			Detail: fmt.Sprintf("the reference is no JSON at byte %d", offRef),
 		})
 	case badCand && gotRef == grownWhole:
 		c.add(Difference{
-			Kind: KindTypeChanged, Path: "$", Reference: c.nodeValue(&w.a, 0), Candidate: c.bytesValue(cand, offCand),
+			Kind: KindTypeChanged, Path: c.base.path(), Reference: c.nodeValue(&w.a, 0), Candidate: c.bytesValue(cand, offCand),
 			Detail: fmt.Sprintf("the candidate is no JSON at byte %d", offCand),
 		})
 	case gotRef == grownFull || gotCand == grownFull:
-		c.add(Difference{Kind: KindNotFullyCompared, Reference: c.bytesValue(ref, 0), Candidate: c.bytesValue(cand, 0), Detail: detailValues})
+		c.add(Difference{Kind: KindNotFullyCompared, Path: c.rootPath(), Reference: c.bytesValue(ref, 0), Candidate: c.bytesValue(cand, 0), Detail: detailValues})
 	default:
 		w.steps, w.looked, w.loose = w.steps[:0], 0, false
 		w.at.reset(&c.rules.json, &w.a, &w.b)
 		c.probes = 8 * (len(w.a.nodes) + len(w.b.nodes))
+		w.base = c.base.path()
+		for _, s := range c.base {
+			w.at.step(s)
+		}
 		c.value(0, 0)
 	}
 }
@@ -579,7 +576,7 @@ func (c *comparison) addNodes(kind string, i, j int, detail, rule string) {
 
 // path writes the place at which the walk stands.
 func (w *walker) path() string {
-	b := append(w.text[:0], '$')
+	b := append(w.text[:0], w.base...)
 	for _, s := range w.steps {
 		if s.name < 0 {
 			b = append(strconv.AppendInt(append(b, '['), int64(s.index), 10), ']')

@@ -221,7 +221,8 @@ func (s *states) stay(i, j int) (from, to int) {
 			s.enter(to, next)
 		}
 		for _, f := range n.filters {
-			if (i < 0 || f.filter.holds(s.a, i)) && (j < 0 || f.filter.holds(s.b, j)) {
+			// Outside JSON there is nothing that a filter could hold for.
+			if (i >= 0 || j >= 0) && (i < 0 || f.filter.holds(s.a, i)) && (j < 0 || f.filter.holds(s.b, j)) {
 				s.enter(to, f.to)
 			}
 		}

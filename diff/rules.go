@@ -50,7 +50,9 @@ type RuleConfig struct {
 	// MaxValues bounds the values and member names of a JSON body that is
 	// compared by value. Each takes 12 bytes while it is compared, up to 60
 	// in large objects and in arrays whose order differs, so that with the
-	// defaults one comparison of the worst bodies takes about 150 MiB. Zero means 1,048,576.
+	// defaults one comparison of the worst bodies takes about 150 MiB. Lines of
+	// text, nodes of XML and HTML and protobuf fields are bounded by a quarter of
+	// it. Zero means 1,048,576.
 	// Negative or above 100,000,000 is an error.
 	MaxValues int
 	// MaxValue bounds Value.Text, in bytes. Zero means 4 KiB. Negative is an
@@ -110,6 +112,11 @@ type limits struct {
 	depth, differences, values, value int
 	decoded                           int64
 }
+
+// items bounds the lines of a text, the nodes of an XML or HTML document and the
+// fields of a protobuf message: each takes about four times the memory of a JSON
+// value.
+func (l *limits) items() int { return max(l.values/4, 1) }
 
 // Compile checks a RuleConfig and prepares it. The error joins a *RuleError
 // for every rule that is wrong.

@@ -14,6 +14,10 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/net/html/charset"
+
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
@@ -84,10 +88,16 @@ func (j *job) content(contentType, text string) string {
 		return j.formBody(text)
 	case strings.HasPrefix(kind, "multipart/") && params["boundary"] != "":
 		return j.multipart(text, params["boundary"])
+	case isMarkup(kind):
+		return j.markup(text)
 	case isJSON(kind) || looksJSON(text):
 		return j.json(text, nil)
 	}
 	return j.text(text)
+}
+
+func isMarkup(kind string) bool {
+	return kind == "text/html" || kind == "text/xml" || kind == "application/xml" || strings.HasSuffix(kind, "+xml")
 }
 
 // formBody is form for a body. In mode Digests no body has a text.
@@ -153,12 +163,26 @@ func plain(h exchange.Header, b *exchange.Body) (text string, cut, ok bool) {
 	return text, cut, true
 }
 
-// unnamed says that a body is gRPC's: values without the names by which a
-// secret is told, and possibly compressed.
+// unnamed says that a body is protobuf's, gRPC's messages among them: values
+// without the names by which a secret is told, and possibly compressed.
 func unnamed(h exchange.Header) bool {
 	kind, _ := mediaType(h.Get("Content-Type"))
-	return kind == "application/grpc" || strings.HasPrefix(kind, "application/grpc+")
+	return isProtobuf(kind)
 }
+
+func isProtobuf(kind string) bool {
+	switch kind {
+	case "application/grpc", "application/grpc-web", "application/protobuf", "application/x-protobuf", "application/vnd.google.protobuf",
+		"application/x-google-protobuf":
+		return true
+	}
+	return strings.HasPrefix(kind, "application/grpc+") || strings.HasPrefix(kind, "application/grpc-web+") ||
+		strings.HasSuffix(kind, "+proto") || strings.HasSuffix(kind, "+protobuf")
+}
+
+// maxWindow is the memory that zstd's decoder needs at most for what it looks
+// back at (RFC 9659 section 3), in bytes.
+const maxWindow = 8 << 20
 
 // decode takes one content coding off, up to maxDecoded bytes. short: the data
 // ended or broke off early, or there is more.
@@ -173,6 +197,15 @@ func decode(coding string, data []byte) (plain []byte, short, ok bool) {
 		if r, err = zlib.NewReader(bytes.NewReader(data)); err != nil {
 			r, err = flate.NewReader(bytes.NewReader(data)), nil
 		}
+	case "br":
+		r = brotli.NewReader(bytes.NewReader(data))
+	case "zstd":
+		z, bad := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if bad != nil {
+			return nil, true, false
+		}
+		defer z.Close()
+		r = z
 	default:
 		return nil, true, false
 	}
@@ -186,9 +219,8 @@ func decode(coding string, data []byte) (plain []byte, short, ok bool) {
 	return plain, err != nil, err == nil || len(plain) > 0
 }
 
-// toUTF8 decodes text of a charset. Charsets that hold ASCII as it is need
-// nothing: secrets' names and forms are found in them.
-func toUTF8(data []byte, charset string) (string, bool) {
+// toUTF8 decodes text of a charset.
+func toUTF8(data []byte, label string) (string, bool) {
 	switch {
 	case bytes.HasPrefix(data, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(data, []byte{0, 0, 0xfe, 0xff}):
 		return "", false // UTF-32
@@ -197,18 +229,20 @@ func toUTF8(data []byte, charset string) (string, bool) {
 	case bytes.HasPrefix(data, []byte{0xfe, 0xff}):
 		return fromUTF16(data[2:], binary.BigEndian), true
 	}
-	switch charset {
+	switch label {
 	case "utf-16le":
 		return fromUTF16(data, binary.LittleEndian), true
 	case "utf-16", "utf-16be":
 		return fromUTF16(data, binary.BigEndian), true
-	case "iso-8859-1", "latin1", "windows-1252":
-		return latin1(string(data)), true
-	case "", "utf-8", "utf8", "us-ascii", "ascii", "gbk", "gb2312", "gb18030", "big5", "shift_jis", "euc-jp", "euc-kr", "koi8-r", "koi8-u":
+	case "", "utf-8", "utf8", "us-ascii", "ascii":
 	default:
-		if !strings.HasPrefix(charset, "iso-8859-") && !strings.HasPrefix(charset, "windows-125") {
+		// As the comparison decodes it, so that what is known here is found there.
+		enc, _ := charset.Lookup(label)
+		if enc == nil {
 			return "", false
 		}
+		text, err := enc.NewDecoder().Bytes(data)
+		return string(text), err == nil
 	}
 	// The first characters of a text are nearly always ASCII: where their
 	// zero bytes stand tells UTF-16 without a mark (RFC 4627 section 3).
@@ -338,6 +372,8 @@ func (j *job) part(b *strings.Builder, part string) {
 	switch kind, _ := mediaType(contentType); {
 	case name != "" && j.paramSecret(name):
 		b.WriteString(j.secret(strings.ToLower(name), bare, "", false))
+	case isProtobuf(kind):
+		b.WriteString(j.token(fieldBody, bare))
 	case strings.HasPrefix(kind, "multipart/") && j.nested == maxNested:
 		b.WriteString(j.text(bare))
 	default:

@@ -315,13 +315,70 @@ func (j *job) side(f *diff.Difference, v *diff.Value, resp *exchange.Response) *
 	if secret {
 		b.Size, b.Offset = 0, 0
 	}
-	if j.r.values == Digests || f.Aspect == diff.AspectBody && v.Kind == diff.ValueBytes && resp != nil && unnamed(resp.Header) {
+	if v.SHA256 != "" && b.Digest == "" && !secret {
+		if sum, err := hex.DecodeString(v.SHA256); err == nil {
+			b.Digest = j.token(fieldBody, string(sum))
+		}
+	}
+	if j.r.values == Digests || f.Aspect == diff.AspectBody && hidden(f, v, resp) {
 		b.Truncated = true
 		return b
 	}
 	b.set(text)
 	b.cut(j.r.maxValue)
 	return b
+}
+
+// hidden says whether a value of a body is never shown, because a secret in it
+// could not be told: it is coded, or a field of protobuf that has no name here,
+// or has such fields in it.
+func hidden(f *diff.Difference, v *diff.Value, resp *exchange.Response) bool {
+	if f.Kind == diff.KindLength || f.Kind == diff.KindDigest {
+		return false
+	}
+	for _, e := range place(f.Path) {
+		if !e.isIndex && isNumbered(e.name) {
+			return true
+		}
+	}
+	if resp == nil {
+		return false
+	}
+	kind, params := mediaType(resp.Header.Get("Content-Type"))
+	protobuf := unnamed(resp.Header)
+	switch v.Kind {
+	case diff.ValueBytes:
+		if protobuf || strings.HasPrefix(kind, "multipart/") {
+			return true
+		}
+		if resp.Header.Has("Content-Encoding") && f.Kind == diff.KindNotFullyCompared {
+			return true
+		}
+	case diff.ValueObject, diff.ValueArray:
+		return (protobuf || strings.HasPrefix(kind, "multipart/")) && hasNumbered(v.Text)
+	}
+	if v.Kind == diff.ValueBytes || v.Kind == diff.ValueString {
+		_, ok := toUTF8(nil, strings.ToLower(params["charset"]))
+		return !ok
+	}
+	return false
+}
+
+// isNumbered says whether a name is that of a protobuf field without one.
+func isNumbered(name string) bool {
+	return len(name) > 1 && name[0] == '#' && '0' <= name[1] && name[1] <= '9'
+}
+
+func hasNumbered(text string) bool {
+	for {
+		k := strings.Index(text, `"#`)
+		if k < 0 {
+			return false
+		}
+		if text = text[k+1:]; isNumbered(text) {
+			return true
+		}
+	}
 }
 
 // spelled is a value as a digest takes it: a string is another one than the
@@ -362,6 +419,15 @@ func (j *job) headerSide(path, value string) (text string, secret bool) {
 func (j *job) bodySide(f *diff.Difference, v *diff.Value, resp *exchange.Response) (kind, text string, secret bool) {
 	at := place(f.Path)
 	field, secret := j.secretPlace(f.Path, at)
+	if resp != nil && !secret {
+		switch kind, _ := mediaType(resp.Header.Get("Content-Type")); {
+		case kind == "application/x-www-form-urlencoded", strings.HasPrefix(kind, "multipart/"):
+			// The names of fields are those of parameters.
+			for _, e := range at {
+				secret = secret || !e.isIndex && j.paramSecret(e.name)
+			}
+		}
+	}
 	text = v.Text
 	whole := v.Offset == 0 && !v.Truncated
 	if v.Kind == diff.ValueBytes || f.Kind == diff.KindLength {
@@ -381,6 +447,16 @@ func (j *job) bodySide(f *diff.Difference, v *diff.Value, resp *exchange.Respons
 		}
 		return kind, j.piece(text, v), false
 	}
+	if v.Kind == diff.ValueMarkup {
+		kind = "application/xml"
+		switch {
+		case secret:
+			return kind, j.token(field, text), true
+		case !whole:
+			text = text[:wordEnd(text)]
+		}
+		return kind, j.markup(text), false
+	}
 	kind = "application/json"
 	switch text {
 	case "null", "true", "false":
@@ -393,6 +469,11 @@ func (j *job) bodySide(f *diff.Difference, v *diff.Value, resp *exchange.Respons
 		switch {
 		case secret && text != "":
 			return kind, quote(j.token(field, text)), true
+		case j.keyLines[text]:
+			return kind, quote(j.token(fieldPrivateKey, text)), true
+		case whole && (text != "" && (text[0] == '{' || text[0] == '[')):
+			// A line of JSON lines.
+			return kind, quote(j.json(text, nil)), false
 		case whole:
 			return kind, quote(j.text(text)), false
 		}

@@ -15,7 +15,8 @@
 // record:
 //
 //   - by its place: headers, query and form parameters, path parameters, JSON
-//     keys and paths whose names are on the default list or in the rules;
+//     keys and paths, elements and attributes of XML and HTML, and parts of
+//     multiparts, whose names are on the default list or in the rules;
 //   - by its form, wherever it stands: JSON Web Tokens, card numbers, e-mail
 //     addresses, Basic and Bearer credentials, user:password in a URL, private
 //     keys, the tokens of a few large providers, name=value and "name": value
@@ -26,8 +27,10 @@
 //
 // What it cannot do: know a secret that has no telling name, no telling form
 // and stands nowhere else. Rules are for those. A body in a coding or charset
-// that it cannot read is never published, only its digest; so are the messages
-// of gRPC, whose fields have no names here, and its metadata in base64 (-bin).
+// that it cannot read is never published, only its digest; so is protobuf, gRPC's
+// messages among it, whose fields have no names here, and gRPC's metadata in
+// base64 (-bin). A value of a protobuf field is shown only when all fields on the
+// way to it, and in it, go by their names.
 //
 // The package holds no clock. A Redactor is safe for concurrent use.
 package redact

@@ -23,6 +23,9 @@ type job struct {
 	replacer *strings.Replacer
 	// secretParams are the path parameters marked secret, names in any case.
 	secretParams []string
+	// keyLines are the lines of private keys that stand in bodies: a difference
+	// of text may show one alone, by which nobody can tell what it is.
+	keyLines map[string]bool
 	// nested is how many multiparts are open around the one being read.
 	nested int
 }

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
@@ -126,6 +129,17 @@ func squeeze(t *testing.T, coding, s string) []byte {
 		w := zlib.NewWriter(&b)
 		w.Write([]byte(s))
 		w.Close()
+	case "br":
+		w := brotli.NewWriter(&b)
+		w.Write([]byte(s))
+		w.Close()
+	case "zstd":
+		w, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write([]byte(s))
+		w.Close()
 	case "flate":
 		w, err := flate.NewWriter(&b, 6)
 		if err != nil {
@@ -165,7 +179,10 @@ func TestPlain(t *testing.T) {
 		{"two fields", h("Content-Encoding", "deflate", "Content-Encoding", "GZIP"), squeeze(t, "gzip", string(squeeze(t, "zlib", doc))), 0, doc, false, true},
 		{"bare deflate", h("Content-Encoding", "deflate"), squeeze(t, "flate", doc), 0, doc, false, true},
 		{"identity", h("Content-Encoding", "identity"), []byte(doc), 0, doc, false, true},
-		{"brotli", h("Content-Encoding", "br"), []byte(doc), 0, "", true, false},
+		{"brotli", h("Content-Encoding", "br"), squeeze(t, "br", doc), 0, doc, false, true},
+		{"zstd", h("Content-Encoding", "zstd"), squeeze(t, "zstd", doc), 0, doc, false, true},
+		{"compress", h("Content-Encoding", "compress"), []byte(doc), 0, "", true, false},
+		{"no brotli", h("Content-Encoding", "br"), []byte("\xff\xff\xff"), 0, "", true, false},
 		{"no gzip", h("Content-Encoding", "gzip"), []byte(doc), 0, "", true, false},
 		{"utf-16 mark", nil, append([]byte{0xff, 0xfe}, utf16le...), 0, doc, false, true},
 		{"utf-16 charset", h("Content-Type", "application/json; charset=UTF-16LE"), utf16le, 0, doc, false, true},

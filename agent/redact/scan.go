@@ -74,7 +74,7 @@ func (j *job) scan(s string) string {
 				replace(from, to, field, s[from:to])
 			}
 		case c == '<':
-			if from, to, field, ok := element(s, i); ok && !j.r.tokens.is(s[from:to]) {
+			if from, to, field, ok := element(s, i); ok && !j.r.tokens.is(strings.TrimSpace(s[from:to])) {
 				j.learn(field, s[from:to], "", true)
 				// The tag's attributes are text like any other.
 				out.WriteString(s[done : i+1])
@@ -84,6 +84,7 @@ func (j *job) scan(s string) string {
 			}
 		case c == '-':
 			if n := privateKey(s[i:]); n > 0 {
+				j.learnKey(s[i : i+n])
 				replace(i, i+n, fieldPrivateKey, s[i:i+n])
 			}
 		case i > 0 && isWord(s[i-1]):
@@ -431,6 +432,24 @@ func privateKey(s string) int {
 		return len(s)
 	}
 	return e + len(end) + tail + len("-----")
+}
+
+// maxKeyLines bounds the lines of private keys that are remembered.
+const maxKeyLines = 1024
+
+// learnKey remembers the lines of a private key, while collecting.
+func (j *job) learnKey(block string) {
+	if !j.collecting {
+		return
+	}
+	if j.keyLines == nil {
+		j.keyLines = map[string]bool{}
+	}
+	for _, line := range strings.Split(block, "\n") {
+		if line = strings.TrimRight(line, "\r"); line != "" && len(j.keyLines) < maxKeyLines {
+			j.keyLines[line] = true
+		}
+	}
 }
 
 // pair finds the value of a name=value or "name": value in free text, whose

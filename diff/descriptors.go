@@ -1,0 +1,80 @@
+package diff
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// Descriptors are the protobuf types that bodies are made of. They are not
+// changed and may be used by any number of goroutines at once. With nil, fields
+// go by their numbers.
+type Descriptors struct{ files *protoregistry.Files }
+
+// maxDescriptors bounds a descriptor set, in bytes.
+const maxDescriptors = 64 << 20
+
+// NewDescriptors reads a serialised google.protobuf.FileDescriptorSet, as
+// protoc --include_imports --descriptor_set_out writes it or as a server's
+// reflection gives its files. It keeps nothing of set.
+func NewDescriptors(set []byte) (*Descriptors, error) {
+	if len(set) > maxDescriptors {
+		return nil, fmt.Errorf("read descriptor set: %d bytes are more than %d", len(set), maxDescriptors)
+	}
+	var files descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(set, &files); err != nil {
+		return nil, fmt.Errorf("read descriptor set: %w", err)
+	}
+	if len(files.File) == 0 {
+		return nil, errors.New("read descriptor set: it has no files")
+	}
+	registry, err := protodesc.NewFiles(&files)
+	if err != nil {
+		return nil, fmt.Errorf("read descriptor set (protoc needs --include_imports): %w", err)
+	}
+	return &Descriptors{files: registry}, nil
+}
+
+// message finds a message by its full name; nil without one.
+func (d *Descriptors) message(name string) protoreflect.MessageDescriptor {
+	if d == nil || name == "" {
+		return nil
+	}
+	found, err := d.files.FindDescriptorByName(protoreflect.FullName(name))
+	if err != nil {
+		return nil
+	}
+	m, _ := found.(protoreflect.MessageDescriptor)
+	return m
+}
+
+// output finds the type of the answers to a gRPC request by its path,
+// /package.Service/Method.
+func (d *Descriptors) output(path string) protoreflect.MessageDescriptor {
+	if d == nil || !strings.HasPrefix(path, "/") {
+		return nil
+	}
+	service, method, ok := strings.Cut(path[1:], "/")
+	if !ok {
+		return nil
+	}
+	found, err := d.files.FindDescriptorByName(protoreflect.FullName(service))
+	if err != nil {
+		return nil
+	}
+	s, ok := found.(protoreflect.ServiceDescriptor)
+	if !ok {
+		return nil
+	}
+	m := s.Methods().ByName(protoreflect.Name(method))
+	if m == nil {
+		return nil
+	}
+	return m.Output()
+}
