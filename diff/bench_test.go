@@ -147,3 +147,50 @@ func BenchmarkGzip4KKeyOrder(b *testing.B) {
 	}
 	benchCompare(b, Equal, ref, cand)
 }
+
+func BenchmarkXML100KOneDifference(b *testing.B) {
+	var doc bytes.Buffer
+	doc.WriteString("<?xml version=\"1.0\"?>\n<catalog xmlns=\"urn:shop\">\n")
+	for i := 0; doc.Len() < 100<<10; i++ {
+		fmt.Fprintf(&doc, "  <book id=\"%d\" lang=\"en\">\n    <title>The book of number %d</title>\n    <price currency=\"EUR\">%d.50</price>\n  </book>\n", i, i, i%90)
+	}
+	doc.WriteString("</catalog>\n")
+	ref := doc.Bytes()
+	cand := bytes.Replace(ref, []byte("book of number 300<"), []byte("book of number 3OO<"), 1)
+	benchCompare(b, Divergent, benchResponse("application/xml", "", ref), benchResponse("application/xml", "", cand))
+}
+
+func BenchmarkHTML100KOneDifference(b *testing.B) {
+	var doc bytes.Buffer
+	doc.WriteString("<!DOCTYPE html><html><head><title>t</title></head><body><ul>\n")
+	for i := 0; doc.Len() < 100<<10; i++ {
+		fmt.Fprintf(&doc, "<li class=\"item\" id=\"i%d\"><a href=\"/items/%d\">Item number %d</a> &amp; more\n", i, i, i)
+	}
+	doc.WriteString("</ul></body></html>\n")
+	ref := doc.Bytes()
+	cand := bytes.Replace(ref, []byte("Item number 300<"), []byte("Item number 3OO<"), 1)
+	benchCompare(b, Divergent, benchResponse("text/html", "", ref), benchResponse("text/html", "", cand))
+}
+
+func benchMessage() []byte {
+	var m []byte
+	for i := 0; len(m) < 4<<10; i++ {
+		m = append(m, message(5, message(1, i, 2, fmt.Sprint("customer number ", i), 7, float64(i)))...)
+	}
+	return m
+}
+
+func BenchmarkProtobuf4KOneDifference(b *testing.B) {
+	ref := benchMessage()
+	cand := bytes.Replace(ref, []byte("number 50"), []byte("number 5O"), 1)
+	benchCompare(b, Divergent, benchResponse("application/x-protobuf", "", ref), benchResponse("application/x-protobuf", "", cand))
+}
+
+func BenchmarkForm4KOneDifference(b *testing.B) {
+	var ref []byte
+	for i := 0; len(ref) < 4<<10; i++ {
+		ref = fmt.Appendf(ref, "field%d=value+number+%d&", i, i)
+	}
+	cand := bytes.Replace(ref, []byte("number+50"), []byte("number+5O"), 1)
+	benchCompare(b, Divergent, benchResponse("application/x-www-form-urlencoded", "", ref), benchResponse("application/x-www-form-urlencoded", "", cand))
+}
