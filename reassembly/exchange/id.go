@@ -3,7 +3,6 @@ package exchange
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"strconv"
 )
@@ -17,11 +16,23 @@ type ID string
 // the request (HTTP/2: the stream) in decimal, joined by one zero byte. IPv6 addresses stand in
 // brackets, IPv4-mapped ones are written as IPv4.
 func NewID(f Flow, isn uint32, offset uint64) ID {
-	return ID(hashFields(f.Domain, endpoint(f.Client), endpoint(f.Server), fmt.Sprintf("%08x", isn), strconv.FormatUint(offset, 10)))
+	var space [192]byte // enough without zones; only what is returned is allocated
+	b := append(space[:0], f.Domain...)
+	b = appendEndpoint(append(b, 0), f.Client)
+	b = appendEndpoint(append(b, 0), f.Server)
+	b = append(b, 0)
+	for shift := 28; shift >= 0; shift -= 4 {
+		b = append(b, "0123456789abcdef"[isn>>shift&15])
+	}
+	b = strconv.AppendUint(append(b, 0), offset, 10)
+	sum := sha256.Sum256(b)
+	var id [16]byte
+	hex.Encode(id[:], sum[:8])
+	return ID(id[:])
 }
 
-func endpoint(a netip.AddrPort) string {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
+func appendEndpoint(b []byte, a netip.AddrPort) []byte {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).AppendTo(b)
 }
 
 // For is the id of the record that one experiment makes of the exchange: the

@@ -21,6 +21,8 @@ type content struct {
 	over     bool
 	cut      bool // buf is only the beginning
 	take     func(n int64) bool
+	// expected is the Content-Length, 0 without one.
+	expected uint64
 }
 
 // maxChunkLine and maxTrailer bound what stands between the data of a chunked
@@ -58,6 +60,9 @@ type body struct {
 
 func (m *body) begin(kind exchange.Framing, n uint64, keep *content) {
 	*m = body{kind: kind, left: n, keep: keep}
+	if keep != nil {
+		keep.expected = n
+	}
 }
 
 // feed takes bytes and says how many belong to the body and whether it ended.
@@ -105,11 +110,37 @@ func (k *content) content(b []byte) {
 	if room := k.max - int64(len(k.buf)); int64(len(b)) > room {
 		b, k.cut = b[:room], true
 	}
-	if k.take != nil && !k.take(int64(len(b))) {
+	if !k.room(&k.buf, len(b)) {
 		k.over, k.cut = true, true
 		return
 	}
 	k.buf = append(k.buf, b...)
+}
+
+// maxAhead bounds the buffer that a Content-Length alone makes, in bytes.
+const maxAhead = 64 << 10
+
+// room makes buf large enough for n more bytes, as far as the budget allows; at
+// first as large as the Content-Length says.
+func (k *content) room(buf *[]byte, n int) bool {
+	old, need := cap(*buf), len(*buf)+n
+	if need <= old {
+		return true
+	}
+	size := max(2*old, need, 512)
+	if old == 0 && k.expected > 0 {
+		size = max(need, int(min(k.expected, maxAhead)))
+	}
+	size = min(size, max(need, int(k.max)))
+	if k.take != nil && !k.take(int64(size-old)) {
+		if size = need; !k.take(int64(size - old)) {
+			return false
+		}
+	}
+	more := make([]byte, len(*buf), size)
+	copy(more, *buf)
+	*buf = more
+	return true
 }
 
 // raw keeps the bytes as captured, for replay.
@@ -117,7 +148,7 @@ func (k *content) raw(b []byte) {
 	if !k.keepWire || k.over {
 		return
 	}
-	if int64(len(k.wire)+len(b)) > k.max || k.take != nil && !k.take(int64(len(b))) {
+	if int64(len(k.wire)+len(b)) > k.max || !k.room(&k.wire, len(b)) {
 		k.over = true
 		return
 	}

@@ -245,12 +245,24 @@ func cleanValue(s string) bool {
 	if a, z := s[0], s[len(s)-1]; a == ' ' || a == '\t' || z == ' ' || z == '\t' {
 		return false
 	}
+	for len(s) >= 8 && !odd(s[:8]) {
+		s = s[8:]
+	}
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false
 		}
 	}
 	return true
+}
+
+// odd says whether one of eight bytes is below a space, or DEL. It may say so of
+// bytes that stand behind such a one.
+func odd(s string) bool {
+	const lanes = 0x0101010101010101
+	w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	del := w ^ 0x7f*lanes
+	return ((w-' '*lanes)&^w|(del-lanes)&^del)&(lanes<<7) != 0
 }
 
 func decimal(s string) (n int64, ok bool) {
