@@ -65,6 +65,8 @@ func TestTarget(t *testing.T) {
 		{"/?token=a&token=b&x", "/", "/?token=" + tok("token", "a") + "&token=" + tok("token", "b") + "&x"},
 		{"/?to%6ben=a", "/{$}", "/?to%6ben=" + tok("token", "a")},
 		{"/?a=%zz&email=ada%40example.com", "/", "/?a=%zz&email=" + tok("email", "ada@example.com")},
+		{"/any/ada@example.com%zz", "/", "/any/" + tok("email", "ada@example.com") + "%zz"},
+		{"/?a=ada@example.com%zz", "/", "/?a=" + tok("email", "ada@example.com") + "%zz"},
 		{"/elsewhere/abc", "/reset/{token}", "/" + tok("path", "elsewhere/abc")},
 		{"/reset/abc/more", "/reset/{token}", "/" + tok("path", "reset/abc/more")},
 		{"*", "/", "*"},

@@ -358,6 +358,20 @@ func TestKnownSpellings(t *testing.T) {
 	}
 }
 
+// A form's punctuation does not take a known value apart.
+func TestKnownSecretInAForm(t *testing.T) {
+	const secret = "k1&k2=f00dcafe12345678"
+	in := newInput()
+	in.Exchange.Request.Header = append(in.Exchange.Request.Header, exchange.Field{Name: "X-Api-Key", Value: secret})
+	in.Candidate.Response.Header = exchange.Header{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}}
+	in.Candidate.Response.Body = exchange.Body{Bytes: []byte("a=" + secret + "&b=2"), Size: int64(len(secret)) + 6}
+	r := newRedactor(t, Config{Values: Full})
+	want := "a=" + r.tokens.token("x-api-key", secret) + "&b=2"
+	if got := r.Record(compared(t, in)).Divergence().Candidate.Body.Text; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestSides(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"$.rows[*].x"}})
 	tok := r.tokens.token
