@@ -69,7 +69,7 @@ func TestEvidenceIsAMartingale(t *testing.T) {
 				d = r.Int64N(size / 2)
 			}
 			now, up, down := LogEvidence(b, d), LogEvidence(b+1, d), LogEvidence(b, d+1)
-			if mean := (math.Exp(up-now) + math.Exp(down-now)) / 2; math.Abs(mean-1) > 1e-9+1e-15*float64(size) {
+			if mean := (math.Exp(up-now) + math.Exp(down-now)) / 2; math.Abs(mean-1) > 1e-10+1e-15*math.Abs(now) {
 				t.Errorf("E(%d,%d): the mean of the next two is %.15g of it", b, d, mean)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 type link struct{ reference, candidate, control time.Duration }
 
 // latencyRun gives the report of a route with pairs whose times are log-normal
-// around 20 ms, with moments in which everything is slow.
+// around 10 ms, with moments in which everything is slow.
 func latencyRun(t *testing.T, r *rand.Rand, agents, pairs int, l link, control bool) *Route {
 	cs := make([]*Collector, agents)
 	var id RouteID
@@ -28,7 +28,7 @@ func latencyRun(t *testing.T, r *rand.Rand, agents, pairs int, l link, control b
 			slow = math.Exp(0.1 * r.NormFloat64())
 		}
 		leg := func(more time.Duration) Leg {
-			d := more + time.Duration(20e6*slow*math.Exp(0.3*r.NormFloat64()))
+			d := more + time.Duration(10e6*slow*math.Exp(0.3*r.NormFloat64()))
 			return Leg{FirstByte: d, LastByte: d + time.Millisecond, Size: 1000, MinRTT: more + time.Microsecond}
 		}
 		p := paired(r.IntN(KeyGroups), nil, nil)

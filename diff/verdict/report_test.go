@@ -111,6 +111,7 @@ func TestWords(t *testing.T) {
 		{"one less", one(14_156, nil), nil, Insufficient, `"further":1`},
 		{"half of them", one(7_000, nil), nil, Insufficient, `"further":7157`},
 		{"a few diverge", one(20_000, diverge(5)), nil, Insufficient, "5 of 20000 diverge"},
+		{"more than allowed, but by chance perhaps", one(20_000, diverge(25)), nil, Insufficient, "25 of 20000 diverge, up to"},
 		{"the same of many", one(100_000, diverge(50)), nil, Promote, ""},
 		{"many diverge", one(14_157, diverge(100)), nil, Hold, "100 of 14157 diverge, at least 0.4"},
 		{"few are too many", one(1000, diverge(15)), nil, Hold, "divergence"},
@@ -231,7 +232,11 @@ func TestOverall(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	lost := totals("/a", 1, 900, func(w *Window) { w.Lost = map[string]int64{"gap": 100} })
-	u := merged(t, []*Window{lost}).Report(DefaultSettings()).Experiments[0].Routes[0].Unseen
+	rt := merged(t, []*Window{lost}).Report(DefaultSettings()).Experiments[0].Routes[0]
+	if !slices.ContainsFunc(rt.Reasons, func(r Reason) bool { return r.Code == "unseen" }) {
+		t.Errorf("a tenth was lost: %+v", rt.Reasons)
+	}
+	u := rt.Unseen
 	if u.Count != 100 || u.Share != 0.1 || u.WorstCase != 0.1 || u.Largest != "gap" {
 		t.Errorf("%+v", u)
 	}

@@ -179,8 +179,12 @@ func ParseWindow(value []byte) (*Window, error) {
 	return w, nil
 }
 
-// maxCount bounds every count of a record, so that no sum of records overflows.
-const maxCount = 1 << 40
+// maxCount bounds every count of a record, so that no sum of records overflows
+// and no bound takes long. excess_squares may be maxSquares.
+const (
+	maxCount   = 1 << 32
+	maxSquares = (KeyGroups + 1) * maxExcess * maxExcess
+)
 
 // Check says what is wrong with a window: counts that are negative or absurd, or
 // that do not add up.
@@ -197,7 +201,7 @@ func (w *Window) Check() error {
 	}
 	c := &w.Counts
 	for _, f := range c.fields() {
-		if *f.n < 0 || *f.n > maxCount {
+		if *f.n < 0 || *f.n > maxCount && (f.n != &c.ExcessSquares || *f.n > maxSquares) {
 			return fmt.Errorf("%s: %d is out of range", f.name, *f.n)
 		}
 	}
@@ -280,9 +284,8 @@ func (w *Window) checkExcess() error {
 	return nil
 }
 
-// maxExcess bounds what one window has of one key group; its square is at most
-// maxCount.
-const maxExcess = 1 << 20
+// maxExcess bounds what one window has of one key group.
+const maxExcess = 1 << 16
 
 type field struct {
 	name string
