@@ -69,6 +69,8 @@ func TestDiff(t *testing.T) {
 		{"colours", DiffOptions{Color: true}, okJSON + `1`, okJSON + `2`, "", "\x1b[1mbody $\x1b[0m: changed\n\x1b[31m  - 1\x1b[0m\n\x1b[32m  + 2\x1b[0m\ndifferent: 1 difference\n"},
 		{"the last head counts", DiffOptions{}, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n" + okJSON + `1`, okJSON + `2`, "", "body $: changed\n  - 1\n  + 2\ndifferent: 1 difference\n"},
 		{"chunks, and curl's without", DiffOptions{}, chunked + "2\r\n[1\r\n1;x=y\r\n]\r\n0\r\n\r\n", chunked + "[1]", "", "equal\n"},
+		{"chunks with something behind them are none", DiffOptions{}, chunked + "1\r\n1\r\n0\r\n\r\n", chunked + "1\r\n1\r\n0\r\n\r\n\r\nx", "",
+			"body $: type changed, the candidate is no JSON at byte 3\n  - 1\n  + \"1\\r\\n1\\r\\n0\\r\\n\\r\\n\\r\\nx\"\ndifferent: 1 difference\n"},
 		{"trailers", DiffOptions{}, chunked + "1\r\n1\r\n0\r\nX-Sum: a\r\n\r\n", chunked + "1\r\n1\r\n0\r\nX-Sum: b\r\n\r\n", "", "trailer x-sum: changed\n  - \"a\"\n  + \"b\"\ndifferent: 1 difference\n"},
 		{"gzip, and curl --compressed", DiffOptions{}, okJSON[:len(okJSON)-2] + "Content-Encoding: gzip\r\n\r\n" + packed("[1]"), okJSON[:len(okJSON)-2] + "Content-Encoding: gzip\r\n\r\n[2]", "",
 			"warning: candidate.http: its body is text though its head names a content coding: taken as decoded\nbody $[0]: changed\n  - 1\n  + 2\ndifferent: 1 difference, 1 ignored\n"},
@@ -175,6 +177,32 @@ f:7:87: experiments[0].compare.equal[0].json: "$.." at byte 4: want a name or * 
 	}
 	if len(lines) != 4 {
 		t.Errorf("%d lines", len(lines))
+	}
+}
+
+// What Check finds itself is not said once more by CheckConfig.
+func TestCheckConfigSaysItOnce(t *testing.T) {
+	const file = `version: 1
+experiments:
+  - name: a
+    match: {port: 80}
+    routes: [{path: /}]
+    candidate: {url: http://a}
+    compare: {ignore: {json: [""], headers: ["a b"], values: ["("]}}
+`
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.Load(config.Options{Dir: dir, File: "f", Check: CheckConfig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Split(fmt.Sprint(c.Check()), "\n")
+	for i, want := range []string{"f:7:31: experiments[0].compare.ignore.json[0]: ", "f:7:46: experiments[0].compare.ignore.headers[0]: ", "f:7:65: experiments[0].compare.ignore.values[0]: "} {
+		if len(got) != 3 || !strings.HasPrefix(got[i], want) {
+			t.Fatalf("%d lines:\n%s", len(got), strings.Join(got, "\n"))
+		}
 	}
 }
 

@@ -147,7 +147,11 @@ func CheckConfig(c *config.Config) error {
 	}
 	for i := range c.Experiments {
 		_, err := compileRules(&c.Experiments[i].Compare, c, "experiments["+strconv.Itoa(i)+"].compare.")
-		if err != nil {
+		var list config.Errors
+		switch {
+		case errors.As(err, &list):
+			all = append(all, list...)
+		case err != nil:
 			all = append(all, err)
 		}
 	}

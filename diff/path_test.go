@@ -186,7 +186,7 @@ func TestPathsAreRules(t *testing.T) {
 
 func TestIsKeyLike(t *testing.T) {
 	for _, s := range []string{
-		"1", "42", "-5", "3.14", "2026-11-23", "2026-11-23T10:00:00Z", "10:30", "10.0.0.1", "9b2c2f1e-3c1e-4f0e-9a59-0a6b5f0b8f10", "9B2C2F1E-3C1E-4F0E-9A59-0A6B5F0B8F10",
+		"1", "42", "-5", "3.14", "2026-11-23", "2026-11-23T10:00:00Z", "10:30", "10.0.0.1", "9b2c2f1e-3c1e-4f0e-9a59-0a6b5f0b8f10", "9B2C2F1E-3C1E-4F0E-9A59-0A6B5F0B8F10", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
 		"deadbeef01", "DEADBEE0", "507f1f77bcf86cd799439011", "a@example.com", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "cus_9s6XKzkNRiz8i3", strings.Repeat("word ", 20),
 	} {
 		if !IsKeyLike(s) {

@@ -56,26 +56,24 @@ func (c *Config) Check() error {
 		return err
 	}
 	more := c.check(c)
-	if more == nil || k.has(more) {
+	if more == nil {
 		return err
 	}
 	var all Errors
-	said := map[string]bool{}
 	if err != nil {
 		all = err.(Errors)
-		for _, e := range k.list {
-			said[e.Path] = true
-		}
 	}
 	list, ok := more.(Errors)
 	if !ok {
 		list = Errors{more}
 	}
 	for _, e := range list {
-		// What is wrong with a key is said once, the way it is said here.
-		if one, ok := e.(*Error); !ok || !said[one.Path] {
+		if !k.has(e) { // said once, the way it is said here
 			all = append(all, e)
 		}
+	}
+	if len(all) == 0 {
+		return nil
 	}
 	return all
 }
