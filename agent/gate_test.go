@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,6 +104,8 @@ func TestWorstComparisons(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What is asked for is what lives. Garbage is bounded by the memory limit.
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	_, heap := memory(int64(c.Capture.Memory), 2)
 	x.gate = newGate(heap/4, runtime.GOMAXPROCS(0))
 	if x.sampler, err = sample.New(sampleConfig(c, x.now())); err != nil {

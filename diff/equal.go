@@ -244,7 +244,7 @@ func parseTimestamp(text []byte, kind ValueKind) (t time.Time, form int) {
 	if len(text) < 9 || len(text) > 64 {
 		return t, 0
 	}
-	if kind == ValueNumber || '0' <= text[0] && text[0] <= '9' && bytes.IndexAny(text, "-:") < 0 {
+	if kind == ValueNumber || '0' <= text[0] && text[0] <= '9' && !bytes.ContainsAny(text, "-:") {
 		return unixTime(string(text))
 	}
 	s := string(text)
