@@ -372,6 +372,19 @@ func TestKnownSecretInAForm(t *testing.T) {
 	}
 }
 
+// Nor does a target's.
+func TestKnownSecretInATarget(t *testing.T) {
+	const secret = "f00d/cafe?12345678"
+	in := newInput()
+	in.Exchange.Request.Target = "/users/" + secret
+	in.Exchange.Request.Header = append(in.Exchange.Request.Header, exchange.Field{Name: "X-Api-Key", Value: secret})
+	r := newRedactor(t, Config{})
+	want := "/users/" + r.tokens.token("x-api-key", secret)
+	if got := r.Record(compared(t, in)).Divergence().Request.URL; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestSides(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"$.rows[*].x"}})
 	tok := r.tokens.token
