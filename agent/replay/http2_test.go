@@ -760,6 +760,41 @@ func TestHTTP2Stale(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+	t.Run("has spoken while it rested", func(t *testing.T) {
+		speak := make(chan struct{})
+		srv := serve2(t, func(p *peer, n int) {
+			for id := p.request(false); id != 0; id = p.request(false) {
+				p.ok(id)
+				if n == 0 {
+					<-speak
+					p.WritePing(false, [8]byte{7})
+				}
+			}
+		})
+		u := start(t, config(srv.url))
+		u.one(get2("/")).ok(t, 200, "ok")
+		c := func() *http2Conn {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return u.idle[0].http2
+		}()
+		close(speak)
+		unread := func() (n int) {
+			c.raw.Control(func(fd uintptr) {
+				n, _, _ = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			})
+			return n
+		}
+		for end := time.Now().Add(patience); unread() <= 0; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatal("nothing came")
+			}
+		}
+		u.one(get2("/")).ok(t, 200, "ok")
+		if s := u.Stats(); s.Opened != 1 || s.Reused != 1 || s.Stale != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
 	t.Run("pings while it rests", func(t *testing.T) {
 		srv := serve2(t, func(p *peer, n int) {
 			for id := p.request(false); id != 0; id = p.request(false) {
