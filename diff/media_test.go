@@ -118,6 +118,8 @@ func TestText(t *testing.T) {
 	expectBody(t, plain, "x\n"+many(100)+"y\n", many(50)+"new\n"+strings.TrimPrefix(many(100), many(50))+"z\n", "removed $[0] x|", "added $[50] |new", "changed $[101] y|z")
 	expectBody(t, plain, "a\n\n\nb\n", "a\n\nb\n", "removed $[2] |")
 	expectRuled(t, RuleConfig{IgnoreJSON: []string{"$[1]"}}, plain, "a\nb\nc\n", "a\nB\nC\n", "~changed $[1] b|B", "changed $[2] c|C")
+	// A filter holds in JSON only.
+	expectRuled(t, RuleConfig{IgnoreJSON: []string{`$[?@.x]`, `$[?!@.x]`}}, plain, "a\nb\n", "a\nB\n", "changed $[1] b|B")
 	expectRuled(t, RuleConfig{IgnoreValues: []string{`\d+ ms`}}, plain, "took 12 ms\nc\n", "took 3 ms\nd\n", "~changed $[0] took 12 ms|took 3 ms", "changed $[1] c|d")
 	expectRuled(t, RuleConfig{Equal: []EqualRule{{JSON: "$[0]", Type: TypeTimestamp}}}, plain, "2026-11-25T00:00:00Z\n2026-11-25T00:00:00Z", "2026-11-25T00:00:01Z\n2026-11-25T00:00:01Z",
 		"~changed $[0] 2026-11-25T00:00:00Z|2026-11-25T00:00:01Z", "changed $[1] 2026-11-25T00:00:00Z|2026-11-25T00:00:01Z")
