@@ -72,6 +72,9 @@ func TestSecretsInMedia(t *testing.T) {
 			}
 		}
 	}
+	if got, _ := mediaRecord(t, newRedactor(t, Config{}), "application/xml", "<a/>", "<a><u><password>"+b+"</password></u></a>"); strings.Contains(got, "hunter2") {
+		t.Errorf("an element that the candidate alone has: %s", got)
+	}
 	// What is added or removed, and what is no secret, is still shown.
 	r := newRedactor(t, Config{})
 	for _, c := range []struct{ kind, ref, cand, refText, candText string }{
