@@ -39,10 +39,6 @@ func neverPreempt() error {
 	return nil
 }
 
-// longestTurn is the longest slice that Linux takes for an ordinary thread, in ns;
-// before 6.12 it is ignored.
-const longestTurn = 100e6
-
 // batch changes one thread from the ordinary policy to SCHED_BATCH, and leaves
 // its nice value.
 func batch(thread int) error {
@@ -51,7 +47,6 @@ func batch(thread int) error {
 		return err
 	}
 	return unix.SchedSetAttr(thread, &unix.SchedAttr{
-		Policy: unix.SCHED_BATCH, Nice: attr.Nice, Runtime: longestTurn,
-		Flags: attr.Flags & unix.SCHED_FLAG_RESET_ON_FORK,
+		Policy: unix.SCHED_BATCH, Nice: attr.Nice, Flags: attr.Flags & unix.SCHED_FLAG_RESET_ON_FORK,
 	}, 0)
 }

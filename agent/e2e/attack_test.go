@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -554,7 +555,15 @@ func (b *battle) halfOpen(t *testing.T, n int) {
 		for i := range n {
 			// 198.18.0.0/15 is for tests (RFC 2544).
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), uint16(1024+i>>16))
-			if err := unix.Sendto(fd, synFrame(to, from, server, uint32(i)), 0, at); err != nil {
+			frame, until := synFrame(to, from, server, uint32(i)), time.Now().Add(10*time.Second)
+			err := unix.Sendto(fd, frame, 0, at)
+			// The server's queue is full. What the tap saw of it is seen once more,
+			// as a client's second SYN would be.
+			for err == unix.ENOBUFS && time.Now().Before(until) {
+				runtime.Gosched()
+				err = unix.Sendto(fd, frame, 0, at)
+			}
+			if err != nil {
 				return fmt.Errorf("send SYN %d: %w", i, err)
 			}
 		}
