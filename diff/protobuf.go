@@ -33,6 +33,21 @@ type wireField struct {
 	payload []byte // of a length-delimited field or a group
 }
 
+// wireNumber reads the value that b starts with, of a type that has no length, and
+// gives its length in bytes, negative when there is none.
+func wireNumber(kind protowire.Type, b []byte) (value uint64, length int) {
+	switch kind {
+	case protowire.VarintType:
+		return protowire.ConsumeVarint(b)
+	case protowire.Fixed32Type:
+		v, n := protowire.ConsumeFixed32(b)
+		return uint64(v), n
+	case protowire.Fixed64Type:
+		return protowire.ConsumeFixed64(b)
+	}
+	return 0, -1
+}
+
 // wireNext reads the field that b starts with and gives its length, negative
 // when there is none.
 func wireNext(b []byte) (f wireField, length int) {
@@ -43,20 +58,12 @@ func wireNext(b []byte) (f wireField, length int) {
 	f = wireField{number: number, kind: kind}
 	length = n
 	switch b = b[n:]; kind {
-	case protowire.VarintType:
-		f.value, n = protowire.ConsumeVarint(b)
-	case protowire.Fixed32Type:
-		var v uint32
-		v, n = protowire.ConsumeFixed32(b)
-		f.value = uint64(v)
-	case protowire.Fixed64Type:
-		f.value, n = protowire.ConsumeFixed64(b)
 	case protowire.BytesType:
 		f.payload, n = protowire.ConsumeBytes(b)
 	case protowire.StartGroupType:
 		f.payload, n = protowire.ConsumeGroup(number, b)
 	default:
-		n = -1
+		f.value, n = wireNumber(kind, b)
 	}
 	if n < 0 {
 		return f, n
@@ -397,7 +404,8 @@ func (p *protobufText) field(dst []byte, f protoreflect.FieldDescriptor, sent []
 				continue
 			}
 			for b := w.payload; len(b) > 0; {
-				one, n := unpack(wireType(f.Kind()), b)
+				kind := wireType(f.Kind())
+				value, n := wireNumber(kind, b)
 				if p.left--; p.left < 0 {
 					return dst
 				}
@@ -406,7 +414,7 @@ func (p *protobufText) field(dst []byte, f protoreflect.FieldDescriptor, sent []
 					open = ','
 					break
 				}
-				dst = p.scalar(append(dst, open), f, &one, depth)
+				dst = p.scalar(append(dst, open), f, &wireField{kind: kind, value: value}, depth)
 				open = ','
 				b = b[n:]
 			}
@@ -426,24 +434,6 @@ func (p *protobufText) field(dst []byte, f protoreflect.FieldDescriptor, sent []
 		return p.scalar(dst, f, &last, depth)
 	}
 	return p.scalar(dst, f, &sent[len(sent)-1], depth)
-}
-
-// unpack reads one element of a packed list.
-func unpack(kind protowire.Type, b []byte) (w wireField, n int) {
-	w.kind = kind
-	switch kind {
-	case protowire.VarintType:
-		w.value, n = protowire.ConsumeVarint(b)
-	case protowire.Fixed32Type:
-		var v uint32
-		v, n = protowire.ConsumeFixed32(b)
-		w.value = uint64(v)
-	case protowire.Fixed64Type:
-		w.value, n = protowire.ConsumeFixed64(b)
-	default:
-		n = -1
-	}
-	return w, n
 }
 
 // entries writes a map as an object. Of equal keys the last counts.
