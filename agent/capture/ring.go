@@ -25,6 +25,7 @@ type ring struct {
 	mask               uint64
 	pos                uint64 // of the next record
 	given              uint64 // what the kernel was told of pos
+	seen               uint64 // the producer's position when it was looked at last
 	maps               [2][]byte
 }
 
@@ -56,14 +57,14 @@ func newRing(m *ebpf.Map) (*ring, error) {
 		maps:     [2][]byte{c, p},
 	}
 	r.pos = r.consumer.Load()
-	r.given = r.pos
+	r.given, r.seen = r.pos, r.pos
 	return r, nil
 }
 
 // next returns the next record, valid until release or close, and nil when
 // there is none, or none that is written to its end.
 func (r *ring) next() []byte {
-	for r.pos != r.producer.Load() {
+	for r.more() {
 		at := r.pos & r.mask
 		head := (*atomic.Uint32)(unsafe.Pointer(&r.data[at])).Load()
 		if head&ringBusy != 0 {
@@ -71,11 +72,24 @@ func (r *ring) next() []byte {
 		}
 		n := uint64(head &^ ringDiscard)
 		r.pos += ringHeader + (n+7)&^7
+		// What follows was written by another core, and takes as long to come
+		// here as this record takes to be read: a record's header, an event's,
+		// and the first lines of a message's head.
+		prefetch(unsafe.Pointer(&r.data[r.pos&r.mask]))
 		if head&ringDiscard == 0 {
 			return r.data[at+ringHeader : at+ringHeader+n : at+ringHeader+n]
 		}
 	}
 	return nil
+}
+
+// more says whether another record begins. The producer's position is looked at
+// only when all that it promised is read, as its cache line is the kernel's.
+func (r *ring) more() bool {
+	if r.pos == r.seen {
+		r.seen = r.producer.Load()
+	}
+	return r.pos != r.seen
 }
 
 // release gives the room of all records that next returned back to the kernel.
