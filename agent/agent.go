@@ -107,11 +107,15 @@ func memory(total int64, rings int) (ringBytes int, heap int64) {
 	return ringBytes, (total - int64(ringBytes*rings)) / 10 * 9
 }
 
+// ringCount is how many rings there are, each with its reader. A reader follows
+// what many cores serve (1.2 us of it stand against 14 us of nginx for an
+// exchange of 4 KiB), so unless told otherwise there is one for two CPUs: a
+// second reader there wakes as often, and holds up the other core.
 func ringCount(c *config.Config) int {
 	if c.Capture.Rings > 0 {
 		return c.Capture.Rings
 	}
-	return min(runtime.GOMAXPROCS(0), 4)
+	return min(max(runtime.GOMAXPROCS(0)/2, 1), 4)
 }
 
 // New makes the rooms. Nothing is attached, read or sent yet. Close it when Run

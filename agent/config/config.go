@@ -69,7 +69,7 @@ type Capture struct {
 	// Memory bounds rings and heap together. Default 256MiB, at least 16MiB.
 	Memory Size `yaml:"memory"`
 	// Rings is the number of ring buffers and of goroutines that read them.
-	// Default 0: as many as CPUs may be used, at most 4.
+	// Default 0: one for each two CPUs that may be used, at least 1, at most 4.
 	Rings int `yaml:"rings"`
 	// MaxBody is how much of a body is kept. A kept request with a larger one
 	// is not replayed (too_large); of a larger answer only length and digest
