@@ -14,17 +14,10 @@ import (
 // few dozen bytes each, and that of units of evidence. It is not safe for
 // concurrent use.
 type Merge struct {
-	records map[recordKey]uint64 // to the digest of its content
 	boots   map[bootKey]*boot
 	periods map[periodKey]*period
 
-	repeats, conflicts int64
-}
-
-type recordKey struct {
-	agent, bootID string
-	sequence      int64
-	content       uint64 // without a boot id: the content's digest
+	records, repeats, conflicts int64
 }
 
 type bootKey struct{ agent, bootID string }
@@ -33,6 +26,34 @@ type bootKey struct{ agent, bootID string }
 type boot struct {
 	records, least, most int64
 	first, last          Time
+	// sequences has the digest of each record's content, contents what came
+	// where there is no boot id to tell repeats by.
+	sequences map[int64]uint64
+	contents  map[content]struct{}
+}
+
+type content struct {
+	sequence int64
+	digest   uint64
+}
+
+// take takes note of a record: whether it is new, or why it is not counted.
+func (b *boot) take(w *Window, digest uint64) (fresh bool, err error) {
+	if w.BootID == "" {
+		c := content{w.Sequence, digest}
+		if _, known := b.contents[c]; known {
+			return false, nil
+		}
+		b.contents[c] = struct{}{}
+		return true, nil
+	}
+	if had, known := b.sequences[w.Sequence]; !known {
+		b.sequences[w.Sequence] = digest
+		return true, nil
+	} else if had != digest {
+		return false, ErrConflict
+	}
+	return false, nil
 }
 
 // periodKey names what a verdict speaks of.
@@ -96,7 +117,7 @@ func (s sums) minus(o sums) sums {
 
 // NewMerge is a Merge of nothing.
 func NewMerge() *Merge {
-	return &Merge{records: map[recordKey]uint64{}, boots: map[bootKey]*boot{}, periods: map[periodKey]*period{}}
+	return &Merge{boots: map[bootKey]*boot{}, periods: map[periodKey]*period{}}
 }
 
 // ErrConflict says that two records have the same boot_id and sequence and
@@ -111,21 +132,9 @@ func (m *Merge) Add(w *Window) error {
 	if err := w.Check(); err != nil {
 		return err
 	}
-	digest := w.digest()
-	key := recordKey{agent: w.Agent, bootID: w.BootID, sequence: w.Sequence}
-	if w.BootID == "" {
-		key.content = digest
+	if fresh, err := m.take(w); err != nil || !fresh {
+		return err
 	}
-	if had, known := m.records[key]; known {
-		if had != digest {
-			m.conflicts++
-			return ErrConflict
-		}
-		m.repeats++
-		return nil
-	}
-	m.records[key] = digest
-	m.boot(w)
 
 	pk := periodKey{w.Experiment, w.CandidateVersion, w.ConfigRevision}
 	p := m.periods[pk]
@@ -147,16 +156,42 @@ func (m *Merge) Add(w *Window) error {
 	return nil
 }
 
-func (m *Merge) boot(w *Window) {
+// Skip takes note that a window came and counts nothing of it, for one that the
+// caller does not ask about: left out it would be a hole in its boot's sequence.
+// Repeats and errors are those of Add.
+func (m *Merge) Skip(w *Window) error {
+	if err := w.Check(); err != nil {
+		return err
+	}
+	_, err := m.take(w)
+	return err
+}
+
+// Records is how many windows Add counted and Skip took note of, repeats and
+// conflicts left out.
+func (m *Merge) Records() int64 { return m.records }
+
+// take says whether a window is new.
+func (m *Merge) take(w *Window) (fresh bool, err error) {
 	k := bootKey{w.Agent, w.BootID}
 	b := m.boots[k]
 	if b == nil {
-		b = &boot{least: math.MaxInt64, first: w.WindowStart, last: w.WindowEnd}
+		b = &boot{least: math.MaxInt64, first: w.WindowStart, last: w.WindowEnd, sequences: map[int64]uint64{}, contents: map[content]struct{}{}}
 		m.boots[k] = b
 	}
+	switch fresh, err = b.take(w, w.digest()); {
+	case err != nil:
+		m.conflicts++
+		return false, err
+	case !fresh:
+		m.repeats++
+		return false, nil
+	}
+	m.records++
 	b.records++
 	b.least, b.most = min(b.least, w.Sequence), max(b.most, w.Sequence)
 	b.first, b.last = min(b.first, w.WindowStart), max(b.last, w.WindowEnd)
+	return true, nil
 }
 
 func (p *period) span(w *Window) {

@@ -319,3 +319,30 @@ func BenchmarkReport(b *testing.B) {
 		b.Error("promotes")
 	}
 }
+
+// A window that is left out is no hole in its boot's sequence, and nothing else.
+func TestSkip(t *testing.T) {
+	m := NewMerge()
+	for i := range int64(4) {
+		w := totals("/", i+1, 100, nil)
+		add := m.Add
+		if i%2 == 1 {
+			add = m.Skip
+		}
+		for range 2 { // the second is a repeat
+			if err := add(w); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r := m.Report(DefaultSettings())
+	if r.Missing != 0 || r.Records != 4 || m.Records() != 4 || r.Repeats != 4 || r.Experiments[0].Counts.Compared != 200 {
+		t.Errorf("%d records, %d missing, %d repeats, %d compared", r.Records, r.Missing, r.Repeats, r.Experiments[0].Counts.Compared)
+	}
+	if err := m.Skip(totals("/", 2, 101, nil)); !errors.Is(err, ErrConflict) {
+		t.Errorf("another content of a skipped record: %v", err)
+	}
+	if err := m.Skip(&Window{Schema: Schema}); err == nil {
+		t.Error("a window that can't be right was skipped without a word")
+	}
+}

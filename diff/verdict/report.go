@@ -184,7 +184,7 @@ func (r *Report) ExitCode() int { return r.Word.ExitCode() }
 // Report judges what was added so far. The settings are right by Check; the
 // caller owns the report. It may be called again after more windows.
 func (m *Merge) Report(s Settings) *Report {
-	r := &Report{Records: int64(len(m.records)), Repeats: m.repeats, Conflicts: m.conflicts}
+	r := &Report{Records: m.records, Repeats: m.repeats, Conflicts: m.conflicts}
 	for k, b := range m.boots {
 		a := Agent{Agent: k.agent, BootID: k.bootID, First: b.first, Last: b.last, Records: b.records}
 		if k.bootID != "" {
