@@ -31,7 +31,7 @@ var mayImport = map[string]string{
 	"diff":                "reassembly/exchange github.com/klauspost/compress github.com/andybalholm/brotli golang.org/x/net/html google.golang.org/protobuf",
 	"diff/verdict":        "diff",
 	"agent/redact":        "diff reassembly/exchange github.com/klauspost/compress/zstd github.com/andybalholm/brotli golang.org/x/net/html/charset",
-	"agent/publish":       "agent/redact github.com/twmb/franz-go",
+	"agent/publish":       "agent/redact agent/screen github.com/twmb/franz-go",
 	// Only the client library of metrics; what the numbers mean is not its
 	// business, so it knows no room.
 	"agent/telemetry": "agent/telemetry/admin github.com/prometheus/client_golang golang.org/x/sys/unix",
@@ -45,12 +45,18 @@ var mayImport = map[string]string{
 	// The file's syntax is its own; it knows the exchange's words, and no room
 	// that acts on a setting.
 	"agent/config": "reassembly/exchange github.com/goccy/go-yaml",
+	// What publish and report both need of terminals.
+	"agent/screen": "",
+	// What windows and published records say, for people: the same in the
+	// agent, over files and over topics. It reads records as JSON, as any
+	// consumer does, so that it needs no room of those that make them.
+	"agent/report": "diff/verdict agent/screen",
 	// Holds JSON Schema files for publish and for consumers.
 	"agent/publish/schema": "",
 
 	// The only place that knows all rooms. kfake is the demo's broker, kgo asks
 	// whether another is there.
-	"agent": "reassembly/exchange reassembly reassembly/http1 reassembly/http2 bpf agent/attach agent/capture agent/sample agent/replay diff agent/redact " +
+	"agent": "reassembly/exchange reassembly reassembly/http1 reassembly/http2 bpf agent/attach agent/capture agent/sample agent/replay diff diff/verdict agent/report agent/redact " +
 		"agent/publish agent/telemetry agent/telemetry/admin agent/off agent/config github.com/twmb/franz-go/pkg/kfake github.com/twmb/franz-go/pkg/kgo golang.org/x/sync golang.org/x/sys/unix",
 	// Flags and environment to agent's functions; config is what they fill in,
 	// telemetry and admin what status prints.
@@ -137,7 +143,7 @@ func TestImports(t *testing.T) {
 // a room imports only rooms before it.
 func TestImportsFollowTheData(t *testing.T) {
 	order := []string{"reassembly/exchange", "reassembly", "reassembly/http1", "reassembly/http2", "bpf", "agent/capture", "agent/attach", "agent/sample",
-		"agent/replay", "diff", "diff/verdict", "agent/redact", "agent/publish", "agent/telemetry/admin", "agent/telemetry", "agent/off", "agent/config",
+		"agent/replay", "diff", "diff/verdict", "agent/screen", "agent/report", "agent/redact", "agent/publish", "agent/telemetry/admin", "agent/telemetry", "agent/off", "agent/config",
 		"agent", "cmd/shadowtap"}
 	for i, room := range order {
 		for _, a := range strings.Fields(mayImport[room]) {

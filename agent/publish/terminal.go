@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shadowtap/shadowtap/agent/redact"
+	"github.com/shadowtap/shadowtap/agent/screen"
 )
 
 // TerminalConfig is what a Terminal sink is made of.
@@ -168,10 +169,10 @@ func (b *block) heading(rec *redact.Record, d *redact.Divergence) {
 	w := b.t.c.Width
 	at := rec.Time().In(b.t.c.Location).Format("15:04:05.000")
 	experiment := b.fit(d.Experiment, w/3)
-	left := 3 + len(at) + 2 + width(experiment) + 2
+	left := 3 + len(at) + 2 + screen.Width(experiment) + 2
 	route := b.fit(d.Route, w-left-3)
 	b.line(b.dim(b.t.draw.rule+b.t.draw.rule+" "), b.dim(at), "  ", b.bold(experiment), "  ", route, " ",
-		b.dim(strings.Repeat(b.t.draw.rule, w-left-width(route)-1)))
+		b.dim(strings.Repeat(b.t.draw.rule, w-left-screen.Width(route)-1)))
 }
 
 // request is the line with method and URL, and what the two sides answered.
@@ -179,12 +180,12 @@ func (b *block) request(d *redact.Divergence) {
 	reference, rw := b.outcome(&d.Reference, false)
 	candidate, cw := b.outcome(&d.Candidate, d.Candidate.Error != "" || d.Candidate.Status != d.Reference.Status)
 	verdict := reference + b.dim(" "+b.t.draw.arrow+" ") + candidate
-	vw := rw + cw + 2 + width(b.t.draw.arrow)
+	vw := rw + cw + 2 + screen.Width(b.t.draw.arrow)
 	w := b.t.c.Width
 	var below []string // notes that have no room on the line
 	note := func(text string, paint func(string) string) {
 		text = b.fit(text, w)
-		if n := vw + 2 + width(text); n <= w {
+		if n := vw + 2 + screen.Width(text); n <= w {
 			verdict += "  " + paint(text)
 			vw = n
 		} else {
@@ -198,13 +199,13 @@ func (b *block) request(d *redact.Divergence) {
 		note(b.t.draw.times+trimFloat(d.PublishWeight), b.dim)
 	}
 	method := b.fit(d.Request.Method, 16)
-	room := w - width(method) - 1 - vw - 2
+	room := w - screen.Width(method) - 1 - vw - 2
 	if room < 16 { // the answers get a line of their own
-		b.line(b.bold(method), " ", b.fit(d.Request.URL, w-width(method)-1))
+		b.line(b.bold(method), " ", b.fit(d.Request.URL, w-screen.Width(method)-1))
 		b.line(verdict)
 	} else {
 		url := b.fit(d.Request.URL, room)
-		b.line(b.bold(method), " ", url, strings.Repeat(" ", room-width(url)+2), verdict)
+		b.line(b.bold(method), " ", url, strings.Repeat(" ", room-screen.Width(url)+2), verdict)
 	}
 	for _, text := range below {
 		b.line(text)
@@ -217,14 +218,14 @@ func (b *block) outcome(a *redact.Answer, differs bool) (string, int) {
 	if a.Error != "" {
 		what = b.fit(a.Error, 16)
 	}
-	text, n := what, width(what)
+	text, n := what, screen.Width(what)
 	if differs {
 		text = b.red(what)
 	}
 	if a.TTFBUS != nil && a.Error == "" {
 		after := " in " + b.duration(*a.TTFBUS)
 		text += b.dim(after)
-		n += width(after)
+		n += screen.Width(after)
 	}
 	return text, n
 }
@@ -246,9 +247,9 @@ func (b *block) sideBySide(rows []redact.Difference) {
 	w := b.t.c.Width
 	aspectW, kindW, pathW := 0, 0, 0
 	for i := range rows {
-		aspectW = max(aspectW, width(b.aspect(rows[i].Aspect)))
-		kindW = max(kindW, width(b.kindWord(rows[i].Kind)))
-		pathW = max(pathW, width(b.escape(rows[i].Path)))
+		aspectW = max(aspectW, screen.Width(b.aspect(rows[i].Aspect)))
+		kindW = max(kindW, screen.Width(b.kindWord(rows[i].Kind)))
+		pathW = max(pathW, screen.Width(b.escape(rows[i].Path)))
 	}
 	pathW = min(pathW, (w-aspectW-kindW)/3)
 	left := 2 + aspectW + gap + kindW + gap + pathW
@@ -256,16 +257,16 @@ func (b *block) sideBySide(rows []redact.Difference) {
 		left += gap
 	}
 	column := (w - left - 3) / 2
-	b.line(strings.Repeat(" ", left), b.dim(pad("reference", column)), b.dim(" "+b.t.draw.bar+" candidate"))
+	b.line(strings.Repeat(" ", left), b.dim(screen.Pad("reference", column)), b.dim(" "+b.t.draw.bar+" candidate"))
 	for i := range rows {
 		r := &rows[i]
 		path := b.escape(r.Path)
-		label := "  " + b.dim(pad(b.aspect(r.Aspect), aspectW)) + "  " + b.kind(r.Kind, kindW) + "  "
-		if width(path) > pathW { // the path gets a line, the values the next
+		label := "  " + b.dim(screen.Pad(b.aspect(r.Aspect), aspectW)) + "  " + b.kind(r.Kind, kindW) + "  "
+		if screen.Width(path) > pathW { // the path gets a line, the values the next
 			b.line(label, b.fitMiddle(path, w-4-aspectW-gap-kindW))
 			label = strings.Repeat(" ", left)
 		} else if pathW > 0 {
-			label += pad(path, pathW) + "  "
+			label += screen.Pad(path, pathW) + "  "
 		}
 		reference, candidate := b.values(r, column)
 		b.line(label, reference, " ", b.dim(b.t.draw.bar), " ", candidate)
@@ -278,7 +279,7 @@ func (b *block) stacked(rows []redact.Difference) {
 	w := b.t.c.Width
 	for i := range rows {
 		r := &rows[i]
-		head := 4 + width(b.aspect(r.Aspect)) + width(b.kindWord(r.Kind))
+		head := 4 + screen.Width(b.aspect(r.Aspect)) + screen.Width(b.kindWord(r.Kind))
 		path := b.escape(r.Path)
 		if path != "" {
 			path = " " + b.fitMiddle(path, max(8, w-head-1))
@@ -306,7 +307,7 @@ func (b *block) kindWord(s string) string {
 }
 
 func (b *block) kind(kind string, w int) string {
-	text := pad(b.kindWord(kind), w)
+	text := screen.Pad(b.kindWord(kind), w)
 	switch kind {
 	case "added":
 		return b.green(text)
@@ -353,10 +354,10 @@ func (b *block) from(v *value, column, same int) int {
 	if v.note || widthOf(v.text) <= room {
 		return 0
 	}
-	context := max(room/4, room-2*width(b.t.draw.more)-widthOf(v.text[same:]))
+	context := max(room/4, room-2*screen.Width(b.t.draw.more)-widthOf(v.text[same:]))
 	from := same
 	for from > 0 {
-		if context -= width(v.text[from-1]); context < 0 {
+		if context -= screen.Width(v.text[from-1]); context < 0 {
 			break
 		}
 		from--
@@ -374,7 +375,7 @@ type value struct {
 
 // room is how much of a column is for the text.
 func (v *value) room(column int) int {
-	if n := column - width(v.more); n >= 8 {
+	if n := column - screen.Width(v.more); n >= 8 {
 		return n
 	}
 	return column
@@ -382,7 +383,7 @@ func (v *value) room(column int) int {
 
 func widthOf(cells []string) (n int) {
 	for _, c := range cells {
-		n += width(c)
+		n += screen.Width(c)
 	}
 	return n
 }
@@ -396,7 +397,7 @@ func (b *block) cells(v *redact.Body) value {
 	case v.Text == "":
 		return value{text: []string{"(empty)"}, note: true}
 	}
-	c := value{text: split(b.escape(v.Text))}
+	c := value{text: screen.Cells(b.escape(v.Text))}
 	if v.Truncated {
 		c.more = " (" + size(v.Size) + ")"
 	}
@@ -409,7 +410,7 @@ func (b *block) side(v value, column, from, same, tail int, paint func(string) s
 		text := b.fit(v.text[0], column)
 		out := b.dim(text)
 		if padded {
-			out += strings.Repeat(" ", max(0, column-width(text)))
+			out += strings.Repeat(" ", max(0, column-screen.Width(text)))
 		}
 		return out
 	}
@@ -421,14 +422,14 @@ func (b *block) side(v value, column, from, same, tail int, paint func(string) s
 	var plain, differing, rest strings.Builder
 	if from > 0 {
 		plain.WriteString(b.t.draw.more)
-		used += width(b.t.draw.more)
+		used += screen.Width(b.t.draw.more)
 	}
 	i := from
 	for ; i < len(v.text); i++ {
-		w := width(v.text[i])
+		w := screen.Width(v.text[i])
 		reserve := 0
 		if i < len(v.text)-1 {
-			reserve = width(b.t.draw.more)
+			reserve = screen.Width(b.t.draw.more)
 		}
 		if used+w+reserve > room {
 			break
@@ -445,59 +446,24 @@ func (b *block) side(v value, column, from, same, tail int, paint func(string) s
 	}
 	if i < len(v.text) {
 		rest.WriteString(b.t.draw.more)
-		used += width(b.t.draw.more)
+		used += screen.Width(b.t.draw.more)
 	}
 	out := b.dim(plain.String()) + paint(differing.String()) + b.dim(rest.String()+v.more)
-	used += width(v.more)
+	used += screen.Width(v.more)
 	if padded {
 		out += strings.Repeat(" ", max(0, column-used))
 	}
 	return out
 }
 
-// fit escapes a captured text and cuts it to n places.
-func (b *block) fit(s string, n int) string {
-	s = b.escape(s)
-	if width(s) <= n {
-		return s
-	}
-	n -= width(b.t.draw.more)
-	used := 0
-	var out strings.Builder
-	for _, c := range split(s) {
-		if used += width(c); used > n {
-			break
-		}
-		out.WriteString(c)
-	}
-	return out.String() + b.t.draw.more
-}
+// escape makes a captured text harmless.
+func (b *block) escape(s string) string { return screen.Escape(s, b.t.c.ASCII) }
 
-// fitMiddle cuts an escaped text to n places in its middle: the ends of a path
-// say most.
-func (b *block) fitMiddle(s string, n int) string {
-	if width(s) <= n {
-		return s
-	}
-	cells := split(s)
-	n -= width(b.t.draw.more)
-	head, tail := 0, 0
-	i, k := 0, len(cells)
-	for i < k {
-		if head <= tail {
-			if head += width(cells[i]); head+tail > n {
-				break
-			}
-			i++
-		} else {
-			if tail += width(cells[k-1]); head+tail > n {
-				break
-			}
-			k--
-		}
-	}
-	return strings.Join(cells[:i], "") + b.t.draw.more + strings.Join(cells[k:], "")
-}
+// fit escapes a captured text and cuts it to n places.
+func (b *block) fit(s string, n int) string { return screen.Cut(b.escape(s), n, b.t.draw.more) }
+
+// fitMiddle cuts an escaped text to n places in its middle.
+func (b *block) fitMiddle(s string, n int) string { return screen.CutMiddle(s, n, b.t.draw.more) }
 
 func (b *block) paint(code, s string) string {
 	if s == "" || !b.t.c.Color {

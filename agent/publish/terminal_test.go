@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/shadowtap/shadowtap/agent/redact"
+	"github.com/shadowtap/shadowtap/agent/screen"
 	"github.com/shadowtap/shadowtap/diff"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -117,7 +118,7 @@ var colour = regexp.MustCompile("\x1b\\[(0|1|2|31|32|33)m")
 // checkWidth fails when a line is wider than the terminal.
 func checkWidth(t interface{ Errorf(string, ...any) }, text string, w int) {
 	for _, l := range strings.Split(colour.ReplaceAllString(text, ""), "\n") {
-		if n := width(l); n > w {
+		if n := screen.Width(l); n > w {
 			t.Errorf("a line takes %d of %d places: %q", n, w, l)
 		}
 	}
@@ -177,33 +178,6 @@ func rendering(t *rapid.T, c TerminalConfig) *Terminal {
 	return term
 }
 
-func TestEscape(t *testing.T) {
-	b := &block{t: newTerminal(t, TerminalConfig{})}
-	for in, want := range map[string]string{
-		"plain ü 日本": "plain ü 日本", "\x1b[31m": `\x1b[31m`, "a\nb\r\tc": `a\nb\r\tc`, "\u202e": `\u202e`, "\x9b": `\x9b`, "\u009b": `\x9b`,
-		"\xff\xfe": `\xff\xfe`, "\U000e0041": `\U000e0041`, "\u00a0": `\xa0`, "": "",
-	} {
-		if got := b.escape(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-	b = &block{t: newTerminal(t, TerminalConfig{ASCII: true})}
-	if got := b.escape("ü日🎉"); got != `\xfc\u65e5\U0001f389` {
-		t.Errorf("ascii: %q", got)
-	}
-}
-
-func TestWidth(t *testing.T) {
-	for s, want := range map[string]int{"": 0, "abc": 3, "日本": 4, "e\u0301": 1, "ü": 1, "🎉": 2, "─│→…": 4, "ｆ": 2, "ﾊ": 1} {
-		if got := width(s); got != want {
-			t.Errorf("%q takes %d places, want %d", s, got, want)
-		}
-	}
-	if got := split("ae\u0301日"); fmt.Sprint(got) != fmt.Sprint([]string{"a", "e\u0301", "日"}) {
-		t.Errorf("split: %q", got)
-	}
-}
-
 // Values too long for their column show where they part.
 func TestValuesShowTheDifference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -215,7 +189,7 @@ func TestValuesShowTheDifference(t *testing.T) {
 		column := rapid.IntRange(12, 80).Draw(t, "column")
 		b := &block{t: rendering(t, TerminalConfig{})}
 		left, right := b.values(&redact.Difference{Reference: side("X"), Candidate: side("Y")}, column)
-		if !strings.Contains(left, "X") || !strings.Contains(right, "Y") || width(left) != column || width(right) > column {
+		if !strings.Contains(left, "X") || !strings.Contains(right, "Y") || screen.Width(left) != column || screen.Width(right) > column {
 			t.Fatalf("column %d:\n%q\n%q", column, left, right)
 		}
 	})

@@ -1,4 +1,7 @@
-package publish
+// Package screen makes texts of unknown origin fit for a terminal: harmless,
+// and as wide as they may be. In: text, as it was captured or written by others.
+// Out: the same for the eye, with nothing in it that a terminal acts on.
+package screen
 
 import (
 	"fmt"
@@ -7,12 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// escape makes a captured text harmless and readable on a terminal: everything
+// Escape makes a captured text harmless and readable on a terminal: everything
 // that is not a visible character or an ASCII space is spelled out, so that it
 // can neither move the cursor nor change the title, colours or the direction of
-// writing.
-func (b *block) escape(s string) string {
-	if visible(s, b.t.c.ASCII) {
+// writing. With ascii everything beyond ASCII is spelled out too.
+func Escape(s string, ascii bool) string {
+	if visible(s, ascii) {
 		return s
 	}
 	var out strings.Builder
@@ -27,7 +30,7 @@ func (b *block) escape(s string) string {
 			out.WriteString(`\r`)
 		case r == '\t':
 			out.WriteString(`\t`)
-		case shown(r) && (r < 0x80 || !b.t.c.ASCII):
+		case shown(r) && (r < 0x80 || !ascii):
 			out.WriteString(s[i : i+n])
 		case r < 0x100:
 			fmt.Fprintf(&out, `\x%02x`, r)
@@ -65,9 +68,9 @@ func visible(s string, ascii bool) bool {
 // among them) and every space but the ASCII one.
 func shown(r rune) bool { return unicode.IsPrint(r) }
 
-// split cuts a text into what takes a place of its own on the screen: a
+// Cells cuts a text into what takes a place of its own on the screen: a
 // character with the marks that combine with it. Escapes may be cut apart.
-func split(s string) []string {
+func Cells(s string) []string {
 	var cells []string
 	start := 0
 	for i, r := range s {
@@ -82,8 +85,8 @@ func split(s string) []string {
 	return cells
 }
 
-// width is how many places a text takes.
-func width(s string) int {
+// Width is how many places a text takes.
+func Width(s string) int {
 	n := 0
 	for _, r := range s {
 		n += runeWidth(r)
@@ -110,10 +113,53 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// pad fills up with spaces to n places.
-func pad(s string, n int) string {
-	if w := width(s); w < n {
+// Pad fills up with spaces to n places.
+func Pad(s string, n int) string {
+	if w := Width(s); w < n {
 		return s + strings.Repeat(" ", n-w)
 	}
 	return s
+}
+
+// Cut cuts a text that is escaped to n places; more stands for the rest.
+func Cut(s string, n int, more string) string {
+	if Width(s) <= n {
+		return s
+	}
+	n -= Width(more)
+	used := 0
+	var out strings.Builder
+	for _, c := range Cells(s) {
+		if used += Width(c); used > n {
+			break
+		}
+		out.WriteString(c)
+	}
+	return out.String() + more
+}
+
+// CutMiddle cuts an escaped text to n places in its middle: the ends of a path
+// say most.
+func CutMiddle(s string, n int, more string) string {
+	if Width(s) <= n {
+		return s
+	}
+	cells := Cells(s)
+	n -= Width(more)
+	head, tail := 0, 0
+	i, k := 0, len(cells)
+	for i < k {
+		if head <= tail {
+			if head += Width(cells[i]); head+tail > n {
+				break
+			}
+			i++
+		} else {
+			if tail += Width(cells[k-1]); head+tail > n {
+				break
+			}
+			k--
+		}
+	}
+	return strings.Join(cells[:i], "") + more + strings.Join(cells[k:], "")
 }
