@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/shadowtap/shadowtap/diff/verdict"
 )
@@ -396,6 +395,3 @@ func ReadDocument(r io.Reader) (*Document, error) {
 	}
 	return d, nil
 }
-
-// kindWords are a difference's kind and aspect for people.
-func kindWords(s string) string { return strings.ReplaceAll(s, "_", " ") }
