@@ -19,7 +19,6 @@ var later = []struct {
 	{"experiments[].replay.order", nil},
 	{"experiments[].replay.warmup", nil},
 	{"experiments[].compare.recheck", nil},
-	{"verdict", nil},
 	{"sinks[].kafka.windows", nil},
 	{"sinks[].kafka.format", []string{"miffy"}},
 	{"spool", nil},

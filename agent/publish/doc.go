@@ -10,6 +10,8 @@
 // Nothing here ever blocks its caller or waits for a sink: a full queue drops
 // the newest record and counts it.
 //
+// ReadTopics is the way back: it reads topics to their end, for reports.
+//
 // What it does not do: it redacts nothing and sees no clear value; it does not
 // keep records on disk while a broker is away.
 package publish

@@ -86,7 +86,12 @@ func (p *page) front() {
 		facts = append(facts, span(from, to, p.o.Location))
 	}
 	facts = append(facts, plural(int64(agents(d)), "agent"), plural(d.Input.Windows, "window"), plural(d.Input.Divergences, "divergence"))
-	p.line(p.word(d.Word), "  ", p.dim(p.fit(strings.Join(facts, ", "), p.o.Width-len(d.Word)-2)))
+	if all := strings.Join(facts, ", "); len(d.Word)+2+len(all) <= p.o.Width {
+		p.line(p.word(d.Word), "  ", p.dim(all))
+	} else {
+		p.line(p.word(d.Word), "  ", p.dim(facts[0]))
+		p.wrapped("  ", strings.Join(facts[1:], ", "), p.dim)
+	}
 	for i := range d.Reasons {
 		p.wrapped("  ", p.escape(d.Reasons[i].Text), p.yellow)
 	}

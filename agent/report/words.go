@@ -227,9 +227,9 @@ func tally[N int64 | uint64](m map[string]N) string {
 func (e *Experiment) unseen() (lines []string) {
 	u, c := &e.Unseen, &e.Counts
 	if u.Count > 0 {
-		lines = append(lines, fmt.Sprintf("%s of the requests to be compared: %s; were they all divergent: %s", percent(u.Share), tally(u.Buckets), percent(u.WorstCase)))
+		lines = append(lines, fmt.Sprintf("%s of the requests to be compared (%s); worst case, if all of them diverge: %s", percent(u.Share), tally(u.Buckets), percent(u.WorstCase)))
 	} else {
-		lines = append(lines, "none of the requests to be compared is missing")
+		lines = append(lines, "none of the requests to be compared is missing; worst case: "+percent(u.WorstCase))
 	}
 	if t := tally(c.NotComparable); t != "" {
 		lines = append(lines, "not comparable: "+t)

@@ -92,7 +92,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		ExitErrHandler: func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			runCommand(), pcapCommand(), demoCommand(), doctorCommand(), statusCommand(),
-			offCommand(), onCommand(), detachCommand(), diffCommand(), configCommand(), versionCommand(),
+			offCommand(), onCommand(), detachCommand(), reportCommand(), diffCommand(), configCommand(), versionCommand(),
 		},
 	}
 	app.HideHelp = true // help.go has it
