@@ -19,6 +19,7 @@ func (d *doubter) Keep(h *exchange.Head) exchange.Decision {
 }
 
 func (d *doubter) Complete(*exchange.Complete) { d.n++ }
+func (d *doubter) Lost(exchange.Lost)          {}
 
 // A shard reads HTTP/1 and HTTP/2 into one ledger, and both may be replayed.
 func TestShardReadsBoth(t *testing.T) {

@@ -43,3 +43,6 @@ func (k *keeper) Complete(c *exchange.Complete) {
 		}
 	}
 }
+
+// Lost implements exchange.Sink.
+func (k *keeper) Lost(exchange.Lost) {}

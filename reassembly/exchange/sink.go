@@ -5,6 +5,22 @@ type Sink interface {
 	// Complete is called for each complete exchange. c is lent; c.Exchange is
 	// frozen and may be kept.
 	Complete(c *Complete)
+	// Lost is called for exchanges that end in any other result. What l refers
+	// to is lent.
+	Lost(l Lost)
+}
+
+// Lost are exchanges that did not become complete.
+type Lost struct {
+	// Decision is what Keep answered; nil when it was not asked, because no
+	// head was read.
+	Decision *Decision
+	Result   Result
+	// Start is the time of the request's first byte in nanoseconds since the
+	// Unix epoch, 0 when that is not known.
+	Start int64
+	// N is how many exchanges ended so. It is 1 with a Decision.
+	N uint64
 }
 
 // Complete is one complete exchange.

@@ -24,6 +24,7 @@ type counter struct {
 
 func (c *counter) Keep(*exchange.Head) exchange.Decision { return exchange.Decision{Want: c.want} }
 func (c *counter) Complete(*exchange.Complete)           { c.n++ }
+func (c *counter) Lost(exchange.Lost)                    {}
 
 // talk is a connection that repeats one exchange: what it sends, cut into
 // segments as a sender with GSO cuts them.

@@ -248,13 +248,13 @@ func (c *conn) Close(why reassembly.Close) {
 		}
 		switch {
 		case r.fail != 0:
-			p.count(r.fail, r.failWhy)
+			p.lose(r, r.fail, r.failWhy)
 		case r.tentative && result == exchange.ResultNoResponse:
-			p.count(exchange.ResultGap, exchange.ReasonUnproven)
+			p.lose(r, exchange.ResultGap, exchange.ReasonUnproven)
 		case (r.spoiled || c.respLost && r == c.answer) && result == exchange.ResultNoResponse:
-			p.count(exchange.ResultGap, exchange.ReasonNone)
+			p.lose(r, exchange.ResultGap, exchange.ReasonNone)
 		default:
-			p.count(result, why)
+			p.lose(r, result, why)
 		}
 		reason = exchange.ReasonNone
 		p.freePending(r)
@@ -319,7 +319,7 @@ func (c *conn) dropFirst(r exchange.Result, why exchange.Reason) {
 	}
 	c.unlinkFirst()
 	c.strays = max(c.strays-1, 0)
-	c.p.count(r, why)
+	c.p.lose(x, r, why)
 	c.p.freePending(x)
 }
 
@@ -343,7 +343,7 @@ func (c *conn) unparsable(why exchange.Reason) {
 	if !c.counted {
 		c.counted = true
 		c.p.start()
-		c.p.count(exchange.ResultUnparsable, why)
+		c.p.lose(nil, exchange.ResultUnparsable, why)
 	}
 	c.kill()
 }
@@ -532,7 +532,7 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 	}
 	if c.n >= maxOutstanding {
 		c.p.start()
-		c.p.count(exchange.ResultUnparsable, exchange.ReasonPipeline)
+		c.p.lose(nil, exchange.ResultUnparsable, exchange.ReasonPipeline)
 		c.kill()
 		return false
 	}
@@ -590,8 +590,7 @@ func (c *conn) confirm(yes bool) {
 	switch {
 	case yes && r != nil:
 		c.unconfirmed = false
-		c.p.count(exchange.ResultComplete, exchange.ReasonNone)
-		c.p.emit(c, r)
+		c.p.complete(c, r)
 	case !yes:
 		for x := c.first; x != nil; x = x.next {
 			if x.fail == 0 {
@@ -599,7 +598,7 @@ func (c *conn) confirm(yes bool) {
 			}
 		}
 		if r != nil {
-			c.p.count(exchange.ResultGap, exchange.ReasonUnproven)
+			c.p.lose(r, exchange.ResultGap, exchange.ReasonUnproven)
 		}
 		c.pipelined = c.pipelined || c.serverSync && c.first != nil
 		c.serverSync = false
@@ -660,7 +659,7 @@ func (c *conn) parseRequest(first, head []byte, f *framingFields, end uint64) {
 				c.turn(&exchange.Handover{Preface: len(head), ServerLost: lost})
 				return
 			}
-			p.count(exchange.ResultUnparsable, exchange.ReasonHTTP2)
+			p.lose(nil, exchange.ResultUnparsable, exchange.ReasonHTTP2)
 			c.counted = true
 			c.kill()
 			return
@@ -775,7 +774,7 @@ func (c *conn) decide(method, target []byte) {
 	h := &p.head
 	h.Flow, h.ISN, h.Offset, h.Time = &p.flow, c.tcp.ISN(), r.start, r.first
 	h.Method, h.Target, h.Fields, h.Doubt = method, target, p.fields, r.doubt
-	r.decision = p.cfg.Keeper.Keep(h)
+	r.decision, r.asked = p.cfg.Keeper.Keep(h), true
 	if r.decision.Want > exchange.WantFrame {
 		r.flow = p.flow
 	}
@@ -1155,7 +1154,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, a
 			case c.respOrphan:
 				p.start()
 				p.st.Orphans++
-				p.count(exchange.ResultNoRequest, exchange.ReasonNone)
+				p.lose(nil, exchange.ResultNoRequest, exchange.ReasonNone)
 			case c.serverSync:
 				c.stray(exchange.ResultGap, exchange.ReasonNone)
 			case !c.respAckOK || c.respAck > c.strayAck || c.strayAck == 0:
@@ -1259,7 +1258,7 @@ func (c *conn) stray(res exchange.Result, why exchange.Reason) {
 		n--
 	}
 	c.p.start()
-	c.p.count(res, why)
+	c.p.lose(nil, res, why)
 }
 
 // responseFraming is RFC 9112 section 6.3 for responses.
@@ -1393,17 +1392,16 @@ func (c *conn) settle(r *pending) {
 	}
 	switch {
 	case r.fail != 0:
-		p.count(r.fail, r.failWhy)
+		p.lose(r, r.fail, r.failWhy)
 	case r.spoiled || r.tentative:
-		p.count(exchange.ResultGap, exchange.ReasonNone)
+		p.lose(r, exchange.ResultGap, exchange.ReasonNone)
 	case c.unconfirmed:
 		c.unlinkFirst()
 		c.proven = r
 		p.late(r)
 		return
 	default:
-		p.count(exchange.ResultComplete, exchange.ReasonNone)
-		p.emit(c, r)
+		p.complete(c, r)
 	}
 	c.unlinkFirst()
 	p.freePending(r)

@@ -24,6 +24,7 @@ func (r *reader) Keep(h *exchange.Head) exchange.Decision {
 	return exchange.Decision{}
 }
 func (r *reader) Complete(*exchange.Complete) {}
+func (r *reader) Lost(exchange.Lost)          {}
 
 // Fields are split at the first colon of a line and at the end of it, however
 // long the two parts are and whatever stands in them: among it the bytes that

@@ -103,6 +103,7 @@ func (p *Parser) Blind(n int) { p.st.Unparsable += uint64(n) }
 func (p *Parser) BlindEnd() {
 	p.st.Started++
 	p.st.Exchanges[exchange.ResultUnparsable][exchange.ReasonDirection]++
+	p.cfg.Sink.Lost(exchange.Lost{Result: exchange.ResultUnparsable, N: 1})
 }
 
 // Open implements reassembly.Factory.
@@ -123,10 +124,25 @@ func (p *Parser) Open(c *reassembly.Conn) reassembly.Handler {
 // maxFree bounds the free lists.
 const maxFree = 1024
 
-// count ends one exchange.
-func (p *Parser) count(r exchange.Result, why exchange.Reason) {
-	p.st.Exchanges[r][why]++
+// complete ends an exchange that is complete, and hands it to the sink.
+func (p *Parser) complete(c *conn, r *pending) {
+	p.st.Exchanges[exchange.ResultComplete][exchange.ReasonNone]++
 	p.st.InFlight--
+	p.emit(c, r)
+}
+
+// lose ends one that is not. r is nil when no request is known.
+func (p *Parser) lose(r *pending, res exchange.Result, why exchange.Reason) {
+	p.st.Exchanges[res][why]++
+	p.st.InFlight--
+	l := exchange.Lost{Result: res, N: 1}
+	if r != nil {
+		l.Start = r.first
+		if r.asked {
+			l.Decision = &r.decision
+		}
+	}
+	p.cfg.Sink.Lost(l)
 }
 
 func (p *Parser) start() {
@@ -166,6 +182,7 @@ type pending struct {
 	rFirst     int64
 	rDoubt     exchange.Doubt
 	decision   exchange.Decision
+	asked      bool // decision is the keeper's
 	reqKeep    *content
 	respKeep   *content
 	req        *exchange.Request

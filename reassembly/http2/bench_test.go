@@ -30,6 +30,7 @@ type counter struct {
 
 func (c *counter) Keep(*exchange.Head) exchange.Decision { return exchange.Decision{Want: c.want} }
 func (c *counter) Complete(*exchange.Complete)           { c.n++ }
+func (c *counter) Lost(exchange.Lost)                    {}
 
 // talk is a connection that carries the same exchange again and again, on a new
 // stream each time, in segments as a sender with GSO cuts them.

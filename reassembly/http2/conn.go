@@ -115,7 +115,7 @@ func (c *conn) open(h *exchange.Handover) {
 		c.evicted = true
 		if u != nil {
 			c.p.start()
-			c.p.count(exchange.ResultEvicted, exchange.ReasonNone)
+			c.p.lose(&u.Decision, u.First, exchange.ResultEvicted, exchange.ReasonNone)
 			c.p.cfg.Budget.Give(u.Taken)
 		} else {
 			c.p.lone(1, exchange.ResultEvicted, exchange.ReasonNone)

@@ -188,8 +188,12 @@ type collector struct {
 	words []string
 	want  exchange.Want
 	n     int
-	heads []string
-	grpc  []string // grpc-status of what was complete
+	// lost is what did not become complete, lostAsked how much of it Keep had
+	// been asked about.
+	lost      [exchange.NumResults]uint64
+	lostAsked uint64
+	heads     []string
+	grpc      []string // grpc-status of what was complete
 }
 
 func (c *collector) Keep(h *exchange.Head) exchange.Decision {
@@ -207,6 +211,13 @@ func (c *collector) Complete(x *exchange.Complete) {
 	if x.Exchange != nil {
 		c.got = append(c.got, x.Exchange)
 		c.words = append(c.words, word(x.Exchange))
+	}
+}
+
+func (c *collector) Lost(l exchange.Lost) {
+	c.lost[l.Result] += l.N
+	if l.Decision != nil {
+		c.lostAsked += l.N
 	}
 }
 
@@ -313,6 +324,18 @@ func (r *result) check(t testing.TB, b *reassembly.Budget) {
 	}
 	if int(r.st.Complete()) != r.n {
 		t.Errorf("%d counted as complete, %d given", r.st.Complete(), r.n)
+	}
+	for result, reasons := range r.st.Exchanges {
+		var n uint64
+		for _, k := range reasons {
+			n += k
+		}
+		if result != int(exchange.ResultComplete) && n != r.lost[result] {
+			t.Errorf("%d counted as %s, %d given", n, exchange.Result(result), r.lost[result])
+		}
+	}
+	if uint64(len(r.heads)) != uint64(r.n)+r.lostAsked {
+		t.Errorf("asked about %d, of which %d became complete and %d were lost", len(r.heads), r.n, r.lostAsked)
 	}
 	if sum := r.st.Parsed + r.st.Upgraded + r.st.AfterGap + r.st.Unparsable + r.st.Evicted; sum != r.asm.Delivered || r.st.Held != 0 {
 		t.Errorf("delivered %d bytes, accounted %d: %+v", r.asm.Delivered, sum, r.st)

@@ -267,7 +267,7 @@ func (c *conn) tunnel(st *stream, now int64) {
 		st.resp.Body = (&content{keep: st.respKeep.keep}).result(0)
 	}
 	c.emit(st)
-	c.p.count(exchange.ResultComplete, exchange.ReasonNone)
+	c.p.completed()
 	st.tunnel = true
 	st.req, st.resp, st.interim = nil, nil, nil
 	st.reqKeep, st.respKeep = content{}, content{}

@@ -106,10 +106,17 @@ func (p *Parser) Open(t *reassembly.Conn, h *exchange.Handover) reassembly.Handl
 	return c
 }
 
-// count ends one exchange.
-func (p *Parser) count(r exchange.Result, why exchange.Reason) {
+// completed ends an exchange that is complete.
+func (p *Parser) completed() {
+	p.st.Exchanges[exchange.ResultComplete][exchange.ReasonNone]++
+	p.st.InFlight--
+}
+
+// lose ends one that is not. d is nil when the keeper was not asked.
+func (p *Parser) lose(d *exchange.Decision, first int64, r exchange.Result, why exchange.Reason) {
 	p.st.Exchanges[r][why]++
 	p.st.InFlight--
+	p.cfg.Sink.Lost(exchange.Lost{Decision: d, Result: r, Start: first, N: 1})
 }
 
 func (p *Parser) start() {
@@ -121,6 +128,7 @@ func (p *Parser) start() {
 func (p *Parser) lone(n uint64, r exchange.Result, why exchange.Reason) {
 	p.st.Started += n
 	p.st.Exchanges[r][why] += n
+	p.cfg.Sink.Lost(exchange.Lost{Result: r, N: n})
 }
 
 // decoder gives a decoder with an empty table.

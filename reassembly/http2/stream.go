@@ -97,8 +97,12 @@ func (c *conn) finish(st *stream, r exchange.Result, why exchange.Reason) {
 		}
 	}
 	c.streams.remove(st)
-	if !st.tunnel {
-		c.p.count(r, why)
+	switch {
+	case st.tunnel:
+	case r == exchange.ResultComplete:
+		c.p.completed()
+	default:
+		c.p.lose(&st.decision, st.first, r, why)
 	}
 	c.p.freeStream(st)
 }

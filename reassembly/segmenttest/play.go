@@ -45,16 +45,31 @@ type Collector struct {
 	// Exchanges are those that were kept, N is how many were complete.
 	Exchanges []*exchange.Exchange
 	N         int
+	// Asked is how often Keep was called, Gone what did not become complete by
+	// its result, and LostAsked how much of that Keep had been asked about.
+	Asked, LostAsked uint64
+	Gone             [exchange.NumResults]uint64
 }
 
 // Keep implements exchange.Keeper.
-func (c *Collector) Keep(*exchange.Head) exchange.Decision { return exchange.Decision{Want: c.Want} }
+func (c *Collector) Keep(*exchange.Head) exchange.Decision {
+	c.Asked++
+	return exchange.Decision{Want: c.Want}
+}
 
 // Complete implements exchange.Sink.
 func (c *Collector) Complete(x *exchange.Complete) {
 	c.N++
 	if x.Exchange != nil {
 		c.Exchanges = append(c.Exchanges, x.Exchange)
+	}
+}
+
+// Lost implements exchange.Sink.
+func (c *Collector) Lost(l exchange.Lost) {
+	c.Gone[l.Result] += l.N
+	if l.Decision != nil {
+		c.LostAsked += l.N
 	}
 }
 
@@ -122,6 +137,18 @@ func CheckLedger(t testing.TB, r *Result, b *reassembly.Budget) {
 	}
 	if int(h.Complete()) != r.N {
 		t.Errorf("%d counted as complete, %d given", h.Complete(), r.N)
+	}
+	for result, reasons := range h.Exchanges {
+		var n uint64
+		for _, k := range reasons {
+			n += k
+		}
+		if result != int(exchange.ResultComplete) && n != r.Gone[result] {
+			t.Errorf("%d counted as %s, %d given", n, exchange.Result(result), r.Gone[result])
+		}
+	}
+	if r.Asked != uint64(r.N)+r.LostAsked {
+		t.Errorf("asked about %d, of which %d became complete and %d were lost", r.Asked, r.N, r.LostAsked)
 	}
 	if sum := a.Delivered + a.Duplicate + a.OtherInterface + a.Malformed + a.OverMemory + a.Queued; sum != a.Captured || a.Queued != 0 {
 		t.Errorf("captured %d bytes, accounted %d: %+v", a.Captured, sum, *a)
