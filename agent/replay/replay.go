@@ -82,6 +82,10 @@ type Config struct {
 	// the goroutine that replayed it, several at a time. Until it returns the
 	// replay is in flight. The Outcome is the callee's. Required.
 	Done func(x *exchange.Exchange, o *Outcome)
+	// Skipped is called once for each exchange with any other result, from any
+	// goroutine, among them that of Submit. It must return at once and not call
+	// the Replayer. Nil: nobody is told.
+	Skipped func(x *exchange.Exchange, result Result)
 }
 
 // Replayer replays the exchanges of one experiment to one target. All methods
@@ -260,13 +264,13 @@ type waiting struct {
 
 // Submit takes an exchange to replay. It never waits. The exchange is frozen
 // and is shared until the replay ends. It ends in exactly one result: Compared
-// by a call of Done, any other by a count alone.
+// by a call of Done, any other by one of Skipped.
 func (r *Replayer) Submit(x *exchange.Exchange) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.selected++
 	if r.stopping || r.paused {
-		r.results[Stopped]++
+		r.skip(x, Stopped)
 		return
 	}
 	if r.inFlight >= r.config.MaxInFlight {
@@ -275,7 +279,7 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 	full := r.inFlight >= r.config.MaxInFlight
 	j := job{x: x, life: r.life, held: heldBy(x)}
 	if full && len(r.waiting) >= waitingFor*r.config.MaxInFlight || !r.config.Memory.take(j.held) {
-		r.results[Shed]++
+		r.skip(x, Shed)
 		return
 	}
 	if full {
@@ -325,7 +329,15 @@ func (r *Replayer) admit(j *job) bool {
 // drop counts a job that no worker had.
 func (r *Replayer) drop(j *job, result Result) {
 	r.config.Memory.add(-j.held)
+	r.skip(j.x, result)
+}
+
+// skip counts an exchange that is not compared.
+func (r *Replayer) skip(x *exchange.Exchange, result Result) {
 	r.results[result]++
+	if r.config.Skipped != nil {
+		r.config.Skipped(x, result)
+	}
 }
 
 // oldest takes the first of those that wait.
@@ -359,11 +371,15 @@ func (r *Replayer) tooLate() {
 
 // finished counts a job, gives the worker the next one that waits, and says
 // whether it goes on.
-func (r *Replayer) finished(w *worker, result Result, word string) bool {
+func (r *Replayer) finished(w *worker, x *exchange.Exchange, result Result, word string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inFlight--
-	r.results[result]++
+	if result == Compared {
+		r.results[Compared]++
+	} else {
+		r.skip(x, result)
+	}
 	if word != "" {
 		for i, e := range errorWords {
 			if e == word {

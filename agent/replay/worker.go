@@ -117,9 +117,9 @@ func (w *worker) do(j job) bool {
 		r.config.Memory.add(answer)
 		j.held += answer
 		r.config.Done(j.x, o)
-		return r.finished(w, result, o.Error)
+		return r.finished(w, j.x, result, o.Error)
 	}
-	return r.finished(w, result, "")
+	return r.finished(w, j.x, result, "")
 }
 
 // replayable refuses what sampling should not have let through.
