@@ -329,23 +329,31 @@ func (c *Collector) find(t Ticket) *openWindow {
 
 // Pass counts a complete exchange that is not replayed, by the time of its
 // request.
-func (c *Collector) Pass(id RouteID, at time.Time, s Selection) {
+func (c *Collector) Pass(id RouteID, at time.Time, s Selection) { c.PassN(id, at, s, 1) }
+
+// PassN counts n of them whose requests were in the same window, so that what a
+// busy reader has counted by itself is handed over in one call. n is not
+// negative.
+func (c *Collector) PassN(id RouteID, at time.Time, s Selection, n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, _ := c.window(at.UnixMicro())
-	n := &w.part(id).counts
-	n.Complete++
-	*[...]*int64{&n.OwnTraffic, &n.Unmatched, &n.Excluded, &n.NotReplayable, &n.Unsafe, &n.Paused, &n.Ended, &n.SampledOut}[s]++
+	k := &w.part(id).counts
+	k.Complete += n
+	*[...]*int64{&k.OwnTraffic, &k.Unmatched, &k.Excluded, &k.NotReplayable, &k.Unsafe, &k.Paused, &k.Ended, &k.SampledOut}[s] += n
 }
 
 // Lose counts an exchange that would have been selected, or of which nobody
 // knows (route ""), and that did not become complete. result is the ledger's
 // word.
-func (c *Collector) Lose(id RouteID, at time.Time, result string) {
+func (c *Collector) Lose(id RouteID, at time.Time, result string) { c.LoseN(id, at, result, 1) }
+
+// LoseN is to Lose what PassN is to Pass.
+func (c *Collector) LoseN(id RouteID, at time.Time, result string, n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, _ := c.window(at.UnixMicro())
-	count(&w.part(id).counts.Lost, result, 1)
+	count(&w.part(id).counts.Lost, result, n)
 }
 
 // Select counts a complete exchange that is selected. Its window stays open

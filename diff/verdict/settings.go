@@ -41,7 +41,20 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Check names the first setting that makes no sense, by its key.
+// SettingError is a setting that makes no sense.
+type SettingError struct {
+	// Key is its key in the configuration: verdict.alpha.
+	Key   string
+	Value float64
+	// Least and Most are the values that make sense, Open that they themselves
+	// do not.
+	Least, Most float64
+	Open        bool
+}
+
+func (e *SettingError) Error() string { return fmt.Sprintf("%s: %v is out of range", e.Key, e.Value) }
+
+// Check finds the first setting that makes no sense: a *SettingError.
 func (s Settings) Check() error {
 	for _, c := range []struct {
 		key    string
@@ -61,7 +74,7 @@ func (s Settings) Check() error {
 		{"verdict.max_latency.p99", s.MaxP99, 0, math.MaxFloat64, false},
 	} {
 		if !(c.value >= c.lo && c.value <= c.hi) || c.open && (c.value == c.lo || c.value == c.hi) {
-			return fmt.Errorf("%s: %v is out of range", c.key, c.value)
+			return &SettingError{Key: c.key, Value: c.value, Least: c.lo, Most: c.hi, Open: c.open}
 		}
 	}
 	return nil
