@@ -59,8 +59,8 @@ var mayImport = map[string]string{
 	"agent": "reassembly/exchange reassembly reassembly/http1 reassembly/http2 bpf agent/attach agent/capture agent/sample agent/replay diff diff/verdict agent/report agent/redact " +
 		"agent/publish agent/telemetry agent/telemetry/admin agent/off agent/config github.com/twmb/franz-go/pkg/kfake github.com/twmb/franz-go/pkg/kgo golang.org/x/sync golang.org/x/sys/unix",
 	// Flags and environment to agent's functions; config is what they fill in,
-	// telemetry, admin and report what is printed.
-	"cmd/shadowtap": "agent agent/report agent/config agent/telemetry agent/telemetry/admin github.com/urfave/cli/v2 golang.org/x/term",
+	// telemetry, admin and report what is printed, verdict the settings of one.
+	"cmd/shadowtap": "agent agent/report diff/verdict agent/config agent/telemetry agent/telemetry/admin github.com/urfave/cli/v2 golang.org/x/term",
 
 	// Beds for tests. No program imports them; tests show that.
 	"reassembly/segmenttest": "reassembly reassembly/exchange pgregory.net/rapid",
