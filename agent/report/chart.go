@@ -77,7 +77,7 @@ func niceStep(x float64) float64 {
 	return 10 * unit
 }
 
-// overTime draws the shares of a period.
+// overTime draws the shares of a period; nil when there is nothing to see.
 func (e *Experiment) overTime(s *Settings) *chart {
 	t := &e.Timeline
 	if len(t.Points) < 2 {
@@ -98,6 +98,9 @@ func (e *Experiment) overTime(s *Settings) *chart {
 	var largest float64
 	for _, p := range t.Points {
 		largest = max(largest, share(p.Divergent, p.Compared), share(p.Failed, p.Compared))
+	}
+	if largest == 0 {
+		return nil
 	}
 	y := c.shares(max(largest, min(s.MaxDivergence, 2*largest)))
 	for _, l := range []struct {

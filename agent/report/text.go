@@ -12,8 +12,8 @@ import (
 
 // TextOptions say how text is written.
 type TextOptions struct {
-	// Width is the terminal's in columns. Zero means 100; below 60 counts as
-	// 60.
+	// Width is the terminal's in columns. Zero means 100; below 70 counts as
+	// 70.
 	Width int
 	// Color switches colours on.
 	Color bool
@@ -33,7 +33,7 @@ func (d *Document) WriteText(w io.Writer, o TextOptions) error {
 	if o.Width == 0 {
 		o.Width = 100
 	}
-	o.Width = max(o.Width, 60)
+	o.Width = max(o.Width, 70)
 	if o.Location == nil {
 		o.Location = time.UTC
 	}
@@ -270,7 +270,12 @@ func (p *page) example(e *Example, indent string, room int) {
 	at := e.Time.Time().In(p.o.Location).Format(time.TimeOnly) + " " + e.ExchangeID
 	method := p.fit(e.Method, 16)
 	left := room - 2 - screen.Width(method) - 1 - 2 - len(at)
-	p.line(indent, "  ", method, " ", p.fit(e.URL, max(left, 16)), "  ", p.dim(at))
+	if url := p.escape(e.URL); screen.Width(url) <= left || left >= 24 {
+		p.line(indent, "  ", method, " ", screen.Cut(url, left, p.more), "  ", p.dim(at))
+	} else { // the time gets a line of its own
+		p.line(indent, "  ", method, " ", screen.Cut(url, room-3-screen.Width(method), p.more))
+		p.line(indent, "  ", p.dim(at))
+	}
 	for _, s := range []struct {
 		who   string
 		side  *Side

@@ -17,7 +17,10 @@ import (
 
 // percent is a share with three digits.
 func percent(share float64) string {
-	return strconv.FormatFloat(share*100, 'g', 3, 64) + " %"
+	if x, err := strconv.ParseFloat(strconv.FormatFloat(share*100, 'g', 3, 64), 64); err == nil {
+		return strconv.FormatFloat(x, 'f', -1, 64) + " %" // never with an exponent
+	}
+	return "? %"
 }
 
 // upTo is a bound for people: rounded up, so that it stays one.
@@ -72,7 +75,9 @@ func micros(us float64) string {
 
 func quantile(q *verdict.Quantile) string {
 	switch {
-	case q == nil || q.Value == 0 && q.Open && q.OpenLow:
+	case q == nil:
+		return ""
+	case q.Value == 0 && q.Open && q.OpenLow:
 		return "?"
 	case q.AtLeast:
 		return ">= " + micros(q.Value)
