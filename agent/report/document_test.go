@@ -253,7 +253,10 @@ func TestWord(t *testing.T) {
 func TestOtherTimes(t *testing.T) {
 	b := newBuilder(t, Config{Since: verdict.TimeOf(noon) + 100e6, Until: verdict.TimeOf(noon) + 200e6})
 	for i := range int64(30) {
-		if err := b.Window(clean(i+1, 100, func(w *verdict.Window) { w.WindowStart += verdict.Time(i * 10e6); w.WindowEnd += verdict.Time(i * 10e6) })); err != nil {
+		if err := b.Window(clean(i+1, 100, func(w *verdict.Window) {
+			w.WindowStart += verdict.Time(i * 10e6)
+			w.WindowEnd += verdict.Time(i * 10e6)
+		})); err != nil {
 			t.Fatal(err)
 		}
 	}

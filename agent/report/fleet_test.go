@@ -2,11 +2,13 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,17 +78,28 @@ var fleet = []fleetExperiment{
 // records are what one agent published, in its order.
 type records struct{ windows, divergences [][]byte }
 
-// fleetRecords are those of each agent.
+// fleetRecords are those of each agent. The caller does not write to them.
 func fleetRecords(t testing.TB) []records {
 	t.Helper()
-	out := make([]records, fleetAgents)
-	for i := range out {
-		out[i] = agentRecords(t, i)
+	out, err := madeFleet()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return out
 }
 
-func agentRecords(t testing.TB, agent int) (out records) {
+var madeFleet = sync.OnceValues(func() (out []records, err error) {
+	for i := range fleetAgents {
+		r, err := agentRecords(i)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+})
+
+func agentRecords(agent int) (out records, err error) {
 	rng := rand.New(rand.NewPCG(1, uint64(agent)))
 	c := verdict.CollectorConfig{Agent: fmt.Sprintf("node-%d", agent+1), BootID: fmt.Sprintf("boot-%d", agent+1), ConfigRevision: "8c1f22d0"}
 	for _, e := range fleet {
@@ -98,14 +111,12 @@ func agentRecords(t testing.TB, agent int) (out records) {
 	}
 	col, err := verdict.NewCollector(c)
 	if err != nil {
-		t.Fatal(err)
+		return out, err
 	}
 	keep := func(ws []*verdict.Window) {
 		for _, w := range ws {
-			text, err := w.JSON()
-			if err != nil {
-				t.Fatal(err)
-			}
+			text, e := w.JSON()
+			err = errors.Join(err, e)
 			out.windows = append(out.windows, text)
 		}
 	}
@@ -126,10 +137,8 @@ func agentRecords(t testing.TB, agent int) (out records) {
 				} else if d := e.request(col, id, r, at, rng); d != nil {
 					d.BootID, d.Node, d.ConfigRevision = c.BootID, c.Agent, c.ConfigRevision
 					if admit(published, d) {
-						text, err := json.Marshal(d)
-						if err != nil {
-							t.Fatal(err)
-						}
+						text, e := json.Marshal(d)
+						err = errors.Join(err, e)
 						out.divergences = append(out.divergences, text)
 					}
 				}
@@ -138,7 +147,7 @@ func agentRecords(t testing.TB, agent int) (out records) {
 		keep(col.Advance(now))
 	}
 	keep(col.Flush())
-	return out
+	return out, err
 }
 
 // admit says whether a record has a fingerprint that was published less than 20
