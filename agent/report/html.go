@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/shadowtap/shadowtap/agent/screen"
@@ -26,12 +27,17 @@ const (
 // WriteHTML writes the document as one HTML file that refers to nothing outside
 // of itself and runs no script. Whatever was captured is text in it.
 func (d *Document) WriteHTML(w io.Writer) error {
-	t, err := template.New("page").Funcs(template.FuncMap{"text": func(s string) string { return screen.Escape(s, false) }}).Parse(pageText)
+	t, err := pageTemplate()
 	if err != nil {
 		return fmt.Errorf("read the page's template: %w", err)
 	}
 	return t.Execute(w, d.view())
 }
+
+// pageTemplate is read when it is first needed.
+var pageTemplate = sync.OnceValues(func() (*template.Template, error) {
+	return template.New("page").Funcs(template.FuncMap{"text": func(s string) string { return screen.Escape(s, false) }}).Parse(pageText)
+})
 
 // The page's content, as the template takes it. Texts that may be anything go
 // through "text" there, and through html/template.
