@@ -79,6 +79,13 @@ func TestGoldenFleet(t *testing.T) {
 	d.Ledger = map[string]map[string]uint64{"kernel_packets": {"captured": 900_000, "ring_full": 12, "no_reader": 3}, "exchanges": {"complete": 65_000, "gap": 31}}
 	golden(t, "fleet-80.txt", []byte(render(t, d, TextOptions{Width: 80})))
 	golden(t, "fleet-120.txt", []byte(render(t, d, TextOptions{Width: 120})))
+	for width := 80; width < 130; width++ {
+		for i, l := range strings.Split(render(t, d, TextOptions{Width: width}), "\n") {
+			if n := screen.Width(l); n > width {
+				t.Errorf("width %d: line %d takes %d: %s", width, i+1, n, l)
+			}
+		}
+	}
 	golden(t, "fleet-colour.txt", []byte(render(t, d, TextOptions{Width: 100, Color: true, ASCII: true})))
 	golden(t, "fleet.html", []byte(renderHTML(t, d)))
 	d.Only("users")
@@ -315,7 +322,7 @@ func hostileDocument(t testing.TB) *Document {
 // markup, and lines keep to their width.
 func TestHostileText(t *testing.T) {
 	d := hostileDocument(t)
-	for _, o := range []TextOptions{{Width: 80}, {Width: 70}, {Width: 200}, {Width: 80, ASCII: true}} {
+	for _, o := range []TextOptions{{Width: 80}, {Width: 81}, {Width: 200}, {Width: 80, ASCII: true}} {
 		text := render(t, d, o)
 		for i, l := range strings.Split(text, "\n") {
 			if w := screen.Width(l); w > o.Width {

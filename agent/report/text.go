@@ -12,8 +12,8 @@ import (
 
 // TextOptions say how text is written.
 type TextOptions struct {
-	// Width is the terminal's in columns. Zero means 100; below 70 counts as
-	// 70.
+	// Width is the terminal's in columns. Zero means 100; below 80 counts as
+	// 80.
 	Width int
 	// Color switches colours on.
 	Color bool
@@ -33,7 +33,7 @@ func (d *Document) WriteText(w io.Writer, o TextOptions) error {
 	if o.Width == 0 {
 		o.Width = 100
 	}
-	o.Width = max(o.Width, 70)
+	o.Width = max(o.Width, 80)
 	if o.Location == nil {
 		o.Location = time.UTC
 	}
@@ -357,8 +357,8 @@ func (p *page) routes(e *Experiment) {
 	const columns = 2 + 12 + 2 + 8 + 2 + 10 + 2 + 9 + 2 + 9
 	routeW = min(routeW, p.o.Width-columns-2)
 	last := ""
-	if p.o.Width-columns-2-routeW >= 12 && needs > 0 {
-		last = "  clean pairs to go"
+	if p.o.Width-columns-2-routeW >= 13 && needs > 0 {
+		last = "  pairs to go"
 	}
 	p.line(p.bold(screen.Pad("Routes", 2+routeW)), p.dim(fmt.Sprintf("  %-12s  %8s  %10s  %9s  %9s%s", "", "traffic", "pairs", "diverge", "at most", last)))
 	for i := range e.Routes {
@@ -371,7 +371,7 @@ func (p *page) routes(e *Experiment) {
 		p.text("  ", screen.Pad(screen.CutMiddle(route, routeW, p.more), routeW), "  ", p.wordPadded(r.Word, 12),
 			fmt.Sprintf("  %8s  %10s  %9s  %9s", percent(r.Share), count(r.Divergent.Of), percent(r.Divergent.Share), upTo(r.Divergent.High)))
 		if last != "" && r.Word == verdict.Insufficient && r.Further > 0 {
-			p.text("  ", p.dim(count(r.Further)))
+			p.text("  ", p.dim(fmt.Sprintf("%11s", count(r.Further))))
 		}
 		p.line()
 	}
@@ -445,7 +445,7 @@ func (p *page) latency(e *Experiment) {
 			if over == nil {
 				over = &q.Reference
 			}
-			by := fmt.Sprintf("%s (%s to %s)", signed(q.Slower), signed(q.Low), signed(q.High))
+			by := screen.Cut(fmt.Sprintf("%s (%s to %s)", signed(q.Slower), signed(q.Low), signed(q.High)), p.o.Width-routeW-34, p.more)
 			p.text("  ", screen.Pad(name, routeW), fmt.Sprintf("  %4s  %10s  %10s  ", quantileName(q.Q), quantile(&q.Candidate), quantile(over)))
 			switch {
 			case l.Word == verdict.LatencyNotAlike:

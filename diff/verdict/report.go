@@ -371,7 +371,11 @@ func (u *Unseen) reason(s Settings) Reason {
 }
 
 func maskedReason(n int, s Settings) Reason {
-	return Reason{Word: Hold, Code: "masked", Text: fmt.Sprintf("%d differences are in more than half of the control's answers too, so that a defect there can't be seen; allowed are %d", n, s.MaxMasked)}
+	are := "1 difference is"
+	if n != 1 {
+		are = fmt.Sprintf("%d differences are", n)
+	}
+	return Reason{Word: Hold, Code: "masked", Text: fmt.Sprintf("%s in more than half of the control's answers too, so that a defect there can't be seen; allowed are %d", are, s.MaxMasked)}
 }
 
 // traffic is what a route's share is of: requests to be replayed, sampled or not.
