@@ -123,10 +123,10 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		all = append(append(all, a.windows...), a.divergences...)
 	}
 	repeats := int64(0)
-	for seed := range uint64(4) {
+	for seed := range uint64(3) {
 		rng := rand.New(rand.NewPCG(7, seed))
 		order := slices.Clone(all)
-		if seed == 3 {
+		if seed == 2 {
 			order = append(order, order[:500]...)
 			repeats = 500
 		}
@@ -143,7 +143,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		if again := document(t, b); !bytes.Equal(renderJSON(t, again), renderJSON(t, d)) {
 			t.Fatal("asked twice it says something else")
 		}
-		if seed == 3 {
+		if seed == 2 {
 			if d.Input.Repeats != repeats {
 				t.Errorf("%d repeats, want %d", d.Input.Repeats, repeats)
 			}
