@@ -15,10 +15,12 @@ NICE ?= 0
 # Tools of the project itself. The go command leaves folders named testdata
 # out of "./...", so they are named.
 OWN := ./testdata/gotest ./testdata/lint ./testdata/bench
+# Looked at by lint too; its tests have a target of their own.
+FLEET := ./testdata/fleet
 GOTEST = go run ./testdata/gotest $(if $(TOTALS),-totals $(TOTALS))
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help generate build test test-unit test-root test-live test-verdict test-long fuzz bench bench-go bench-peers lint image
+.PHONY: help generate build test test-unit test-root test-fleet test-live test-verdict test-long fuzz bench bench-go bench-peers lint image
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +41,10 @@ test-unit: ## every package with the race detector
 test-root: ## end to end: real kernel, nginx, Apache Kafka (needs root)
 	@testdata/deps.sh root
 	@$(GOTEST) -tags e2e -count=1 -timeout 15m ./agent/e2e/... ./testdata/bench
+
+test-fleet: ## the SQL of deploy/ in ClickHouse and Flink, with the windows of 220 agents
+	@testdata/deps.sh fleet
+	@$(GOTEST) -count=1 -timeout 15m $(FLEET)
 
 test-live: ## the long proofs on a real kernel: 10^6 exchanges, losses, attacks (needs root)
 	@SHADOWTAP_LONG=1 $(GOTEST) -tags e2e -count=1 -timeout 30m -run '^Test(Live|Loss|Attack)' ./agent/e2e
@@ -66,9 +72,9 @@ bench-peers: ## beside tcpdump, GoReplay, nginx: SECONDS=3, ROUNDS=3, NICE=0, CE
 lint: ## gofmt, go vet, staticcheck and the house rules
 	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  [ -z "$$files" ] || { echo "not in gofmt's form:"; echo "$$files"; exit 1; }
-	@go vet ./... $(OWN)
+	@go vet ./... $(OWN) $(FLEET)
 	@go vet -tags e2e ./agent/e2e/... ./testdata/bench
-	@go run $(STATICCHECK) -tags e2e ./... $(OWN)
+	@go run $(STATICCHECK) -tags e2e ./... $(OWN) $(FLEET)
 	@go run ./testdata/lint
 
 image: build ## an image file, shadowtap.tar, for "docker load" or "ctr images import"

@@ -1,14 +1,15 @@
 #!/bin/bash
 # Makes sure that the programs which building and testing need are there.
 #
-#   testdata/deps.sh GROUP...      groups: race generate root bench miffy
+#   testdata/deps.sh GROUP...      groups: race generate root fleet bench miffy
 #
 # Only what is missing is installed, by apt-get and only as root; nothing is
 # printed unless it fails. Where that cannot be done the missing programs are
 # named and the exit code is 1.
 set -euo pipefail
 
-# program=package; a program with a slash is a file. One line a group.
+# program=package; a program with a slash is a file, one with a colon a module
+# of Python. One line a group.
 declare -A need=(
   # The race detector links with the C library.
   [race]='gcc=gcc /usr/include/stdlib.h=libc6-dev'
@@ -16,6 +17,9 @@ declare -A need=(
   [generate]='clang-14=clang-14 llvm-strip-14=llvm-14 /usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev'
   # The peers of the end-to-end tests: web server, broker, consumer.
   [root]='nginx=nginx kcat=kcat java=openjdk-17-jre-headless mvn=maven'
+  # Engines for the SQL of deploy/: a Python package, and jars of which one
+  # source file is run.
+  [fleet]='python3:venv=python3 python3:ensurepip=python3-venv javac=openjdk-17-jdk-headless mvn=maven'
   # Beside whom the program is measured; GoReplay is built with cgo.
   [bench]='tcpdump=tcpdump nginx=nginx gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/include/pcap.h=libpcap-dev'
   # What cargo needs to build that proxy; cargo itself is not Debian's.
@@ -25,6 +29,7 @@ declare -A need=(
 have() {
   case $1 in
     */*) [ -e "$1" ] ;;
+    python3:*) python3 -c "import ${1#*:}" 2>/dev/null ;;
     # Debian keeps daemons in sbin, which is not on every PATH.
     *) command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;
   esac
