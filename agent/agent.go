@@ -311,6 +311,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.lines != nil {
 		g.Go(func() error { return a.flushLines(watch) })
 	}
+	if path := a.cfg.Redaction.KeyFile; path != "" {
+		w := &keyWatch{path: path, redactor: a.redactor, log: a.log}
+		g.Go(func() error { return w.run(watch) })
+	}
 
 	var err error
 	select {

@@ -21,9 +21,11 @@ func newRedactor(c *config.Config, deterministic bool) (*redact.Redactor, error)
 		Headers: c.Redaction.Headers, Query: c.Redaction.Query, JSON: c.Redaction.JSON, Patterns: c.Redaction.Patterns,
 	}
 	if c.Redaction.KeyFile != "" {
-		if rc.Key, err = redact.ReadKeyFile(c.Redaction.KeyFile); err != nil {
+		keys, err := redact.ReadKeyFile(c.Redaction.KeyFile)
+		if err != nil {
 			return nil, fmt.Errorf("redaction.key_file: %w", err)
 		}
+		rc.Key, rc.KeyID, rc.Older = keys[0].Secret, keys[0].ID, keys[1:]
 	}
 	return redact.New(rc)
 }

@@ -25,7 +25,8 @@ func (r *Redactor) Record(in *Input) *Record {
 	if result == nil {
 		result = &diff.Result{}
 	}
-	j := &job{r: r, secretParams: in.SecretParams, collecting: true}
+	j := newJob(r)
+	j.secretParams, j.collecting = in.SecretParams, true
 	j.collect(in, req, ref)
 	j.learned()
 

@@ -23,7 +23,7 @@ func FuzzText(f *testing.F) {
 	}
 	r := newRedactor(f, Config{Patterns: []string{`z+\d`}})
 	f.Fuzz(func(t *testing.T, before, after string) {
-		j := &job{r: r}
+		j := newJob(r)
 		once := j.text(before + after)
 		j.scan(once)
 		// Whatever stands around them, these are found. The space and the
@@ -41,7 +41,8 @@ func FuzzJSON(f *testing.F) {
 	}
 	r := newRedactor(f, Config{JSON: []string{"$..x", "$.a[0]", "$.*.b"}})
 	f.Fuzz(func(t *testing.T, s string) {
-		j := &job{r: r, collecting: true}
+		j := newJob(r)
+		j.collecting = true
 		j.json(s, nil)
 		j.learned()
 		out := j.json(s, place("$.q"))
@@ -64,7 +65,7 @@ func FuzzContent(f *testing.F) {
 	f.Add("a/b", "deflate, gzip", "x")
 	r := newRedactor(f, Config{Values: Full})
 	f.Fuzz(func(t *testing.T, kind, coding, data string) {
-		j := &job{r: r}
+		j := newJob(r)
 		h := exchange.Header{{Name: "Content-Type", Value: kind}, {Name: "Content-Encoding", Value: coding}}
 		for _, size := range []int64{int64(len(data)), int64(len(data)) + 5} {
 			b := j.body(h, &exchange.Body{Bytes: []byte(data), Size: size, Truncated: size != int64(len(data))})

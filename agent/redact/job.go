@@ -16,6 +16,8 @@ import (
 // job is the redaction of one record. It belongs to one goroutine.
 type job struct {
 	r *Redactor
+	// tokens are those of the keys at the record's beginning.
+	tokens *tokens
 	// collecting: secrets are gathered into known and nothing is hashed.
 	collecting bool
 	known      []knownSecret
@@ -30,6 +32,8 @@ type job struct {
 	nested int
 }
 
+func newJob(r *Redactor) *job { return &job{r: r, tokens: r.tokens.Load()} }
+
 // knownSecret is a value that was found by its place, the name it had, and how
 // it was spelled there when that is another text.
 type knownSecret struct{ field, value, spelled string }
@@ -43,7 +47,7 @@ func (j *job) token(field, value string) string {
 	if j.collecting {
 		return ""
 	}
-	return j.r.tokens.token(field, value)
+	return j.tokens.token(field, value)
 }
 
 // secret is token for a value that was found by its place, where it was spelled
@@ -89,7 +93,7 @@ func (j *job) learned() {
 		// A token that is made only where it is needed would spare its hash,
 		// but then the order of first appearance would hang on where the value
 		// stands elsewhere.
-		token := j.r.tokens.token(k.field, k.value)
+		token := j.tokens.token(k.field, k.value)
 		for _, spelling := range spellings(k) {
 			if spelling != "" && !seen[spelling] {
 				seen[spelling] = true
@@ -188,7 +192,7 @@ func (j *job) match(re *regexp.Regexp, s string) string {
 		return s
 	}
 	slices.SortFunc(cuts, func(a, b [2]int) int { return cmp.Compare(a[0], b[0]) })
-	spans := j.r.tokens.spans(s)
+	spans := j.tokens.spans(s)
 	var out strings.Builder
 	done := 0
 	for _, c := range cuts {
@@ -216,7 +220,7 @@ func (j *job) match(re *regexp.Regexp, s string) string {
 func (t *tokens) spans(s string) [][2]int {
 	var spans [][2]int
 	for i := 0; ; {
-		k := strings.Index(s[i:], t.prefix)
+		k := strings.IndexByte(s[i:], '~')
 		if k < 0 {
 			return spans
 		}

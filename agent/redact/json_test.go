@@ -13,7 +13,7 @@ import (
 
 func TestJSON(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"tenant", "$.user.name", "$.rows[*].note", "$..deep", "$.list[1]", "!csrfToken"}})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	q := func(field, value string) string { return `"` + tok(field, value) + `"` }
 	for _, c := range []struct{ name, in, want string }{
 		{"untouched", ` {"a" : [1, 2.50, true, null, "x\u00e9"] } `, ` {"a" : [1, 2.50, true, null, "x\u00e9"] } `},
@@ -45,7 +45,7 @@ func TestJSON(t *testing.T) {
 		{"single quotes", `{'password':'x'}`, `{'password':'` + tok("password", "x") + `'}`},
 		{"surrogates", `{"a":"\ud83d\ude00 ada@example.com"}`, `{"a":"😀 ` + tok("email", "ada@example.com") + `"}`},
 	} {
-		if got := (&job{r: r}).json(c.in, nil); got != c.want {
+		if got := newJob(r).json(c.in, nil); got != c.want {
 			t.Errorf("%s:\n in   %s\n got  %s\n want %s", c.name, c.in, got, c.want)
 		}
 	}
@@ -55,8 +55,8 @@ func TestJSON(t *testing.T) {
 func TestJSONDeep(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"$..x"}})
 	deep := strings.Repeat(`{"a":[`, 5000) + `{"password":"hunter2"}`
-	got := (&job{r: r}).json(deep, nil)
-	if strings.Contains(got, "hunter2") || !strings.Contains(got, r.tokens.token("password", "hunter2")) {
+	got := newJob(r).json(deep, nil)
+	if strings.Contains(got, "hunter2") || !strings.Contains(got, r.tokens.Load().token("password", "hunter2")) {
 		t.Errorf("10,000 levels down: %.80q", got[len(got)-80:])
 	}
 }
@@ -95,7 +95,7 @@ func TestJSONAgainstTree(t *testing.T) {
 		if err := e.Encode(doc); err != nil {
 			t.Fatal(err)
 		}
-		out := (&job{r: r}).json(in.String(), nil)
+		out := newJob(r).json(in.String(), nil)
 		d := json.NewDecoder(strings.NewReader(out))
 		d.UseNumber()
 		var got any
@@ -142,9 +142,9 @@ func underNote(p []string) bool {
 func redactLeaf(r *Redactor, field string, v any) any {
 	switch v := v.(type) {
 	case string:
-		return r.tokens.token(field, v)
+		return r.tokens.Load().token(field, v)
 	case json.Number:
-		return r.tokens.token(field, v.String())
+		return r.tokens.Load().token(field, v.String())
 	case nil, bool:
 		return v
 	}
@@ -212,7 +212,7 @@ func TestPathStep(t *testing.T) {
 
 func BenchmarkJSON(b *testing.B) {
 	r := newRedactor(b, Config{})
-	j := &job{r: r}
+	j := newJob(r)
 	doc := `{"items":[` + strings.Repeat(`{"id":42,"name":"Ada Lovelace","password":"x","price":12.5},`, 68) + `null]}`
 	b.SetBytes(int64(len(doc)))
 	b.ReportAllocs()

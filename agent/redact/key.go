@@ -11,49 +11,94 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 )
 
 // KeySize is the length of a redaction key in bytes.
 const KeySize = 32
 
+// Key is a redaction key.
+type Key struct {
+	// ID names the key in what is published: letters, digits, - and _. Empty
+	// means 8 hex digits that are derived from Secret.
+	ID string
+	// Secret is KeySize bytes.
+	Secret []byte
+}
+
 // localID is the key id of a process that was given no key.
 const localID = "local"
 
-// maxKeyFile bounds what is read of a key file, so that a wrong name (a
-// device, a log) costs nothing.
-const maxKeyFile = 4096
+const (
+	// maxKeys bounds the keys of a file.
+	maxKeys = 32
+	// maxKeyFile bounds what is read of a key file, so that a wrong name (a
+	// device, a log) costs nothing.
+	maxKeyFile = 16 << 10
+)
 
-// ReadKeyFile reads a redaction key: 32 raw bytes, or the same as 64 hex
-// digits or as base64, with white space around it. The error names the file
-// and never holds any of its content.
-func ReadKeyFile(path string) ([]byte, error) {
+// ReadKeyFile reads the redaction keys of a file, the newest first. A file is
+// either one key of 32 raw bytes, or lines with a key each: 64 hex digits or the
+// same in base64, perhaps behind an id and a space; empty lines and lines that
+// begin with # are left out. The newest key is the last line, so that
+// "openssl rand -hex 32 >> FILE" is a rotation. Errors name the file and the
+// line and never hold any of its content.
+func ReadKeyFile(path string) ([]Key, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read redaction key: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("read redaction key: %w", err)
+	case len(data) > maxKeyFile:
+		return nil, fmt.Errorf("read redaction key %s: more than %d bytes", path, maxKeyFile)
+	case len(data) == KeySize:
+		return []Key{{Secret: data}}, nil
 	}
-	if len(data) == KeySize {
-		return data, nil
+	var keys []Key
+	for n, line := range strings.Split(string(data), "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		k := Key{Secret: decodeKey(words[len(words)-1])}
+		if len(words) == 2 {
+			k.ID = words[0]
+		}
+		if k.Secret == nil || len(words) > 2 {
+			return nil, fmt.Errorf("read redaction key %s: line %d: want %d bytes as hex or as base64, perhaps behind an id and a space", path, n+1, KeySize)
+		}
+		keys = append(keys, k)
 	}
-	text := bytes.TrimSpace(data)
+	switch {
+	case len(keys) == 0:
+		return nil, fmt.Errorf("read redaction key %s: want %d bytes, raw, as hex or as base64; it has %d", path, KeySize, len(data))
+	case len(keys) > maxKeys:
+		return nil, fmt.Errorf("read redaction key %s: %d keys are more than %d: take the oldest out", path, len(keys), maxKeys)
+	}
+	slices.Reverse(keys)
+	return keys, nil
+}
+
+// decodeKey reads a key that is spelled in hex or base64, nil for what is none.
+func decodeKey(text string) []byte {
 	if len(text) == 2*KeySize {
-		key := make([]byte, KeySize)
-		if _, err := hex.Decode(key, text); err == nil {
-			return key, nil
+		if key, err := hex.DecodeString(text); err == nil {
+			return key
 		}
 	}
 	for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {
-		if key, err := enc.DecodeString(string(text)); err == nil && len(key) == KeySize {
-			return key, nil
+		if key, err := enc.DecodeString(text); err == nil && len(key) == KeySize {
+			return key
 		}
 	}
-	return nil, fmt.Errorf("read redaction key %s: want %d bytes, raw, as hex or as base64; it has %d", path, KeySize, len(data))
+	return nil
 }
 
 // tokens makes the text that stands in place of a secret. It is safe for
@@ -61,39 +106,73 @@ func ReadKeyFile(path string) ([]byte, error) {
 type tokens struct {
 	// prefix is "~<key id>.".
 	prefix string
-	macs   sync.Pool
+	// older are the prefixes of keys that were in use before.
+	older []string
+	macs  sync.Pool
 	// ordinal is set when values are numbered instead of hashed.
 	ordinal *ordinals
 }
 
-func newTokens(key []byte, id string, deterministic bool) (*tokens, error) {
+// newTokens makes tokens by the first of the keys, the newest. Without a key
+// values are numbered (deterministic), or hashed with a random key.
+func newTokens(keys []Key, deterministic bool) (*tokens, error) {
 	t := &tokens{}
 	switch {
-	case key == nil && deterministic:
-		id = localID
+	case len(keys) == 0 && deterministic:
 		t.ordinal = &ordinals{seen: map[[16]byte]uint64{}, most: maxOrdinals}
-	case key == nil:
-		id = localID
-		key = make([]byte, KeySize)
+		t.prefix = "~" + localID + "."
+		return t, nil
+	case len(keys) == 0:
+		key := make([]byte, KeySize)
 		// Read never fails (Go 1.24 on); the process ends instead.
 		_, _ = rand.Read(key)
-	case len(key) != KeySize:
-		return nil, fmt.Errorf("redact: Key: want %d bytes, have %d", KeySize, len(key))
-	default:
-		key = bytes.Clone(key)
-		if id == "" {
-			id = keyID(key)
+		t.prefix = "~" + localID + "."
+		t.macs.New = func() any { return hmac.New(sha256.New, key) }
+		return t, nil
+	}
+	for i, k := range keys {
+		id, err := k.id()
+		if err != nil {
+			return nil, err
+		}
+		prefix := "~" + id + "."
+		switch {
+		case i == 0:
+			key := bytes.Clone(k.Secret)
+			t.prefix = prefix
+			t.macs.New = func() any { return hmac.New(sha256.New, key) }
+		case prefix == t.prefix || slices.Contains(t.older, prefix):
+			return nil, fmt.Errorf("redact: KeyID: %q names two keys", id)
+		default:
+			t.older = append(t.older, prefix)
 		}
 	}
-	for i := 0; i < len(id); i++ {
-		if c := lower(id[i]); c != '-' && c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return nil, fmt.Errorf("redact: KeyID: %q: only letters, digits, - and _ may stand in a key id", id)
-		}
-	}
-	t.prefix = "~" + id + "."
-	t.macs.New = func() any { return hmac.New(sha256.New, key) }
 	return t, nil
 }
+
+// id checks a key and gives its id.
+func (k *Key) id() (string, error) {
+	if len(k.Secret) != KeySize {
+		return "", fmt.Errorf("redact: Key: want %d bytes, have %d", KeySize, len(k.Secret))
+	}
+	for i := 0; i < len(k.ID); i++ {
+		if c := lower(k.ID[i]); c != '-' && c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return "", fmt.Errorf("redact: KeyID: %q: only letters, digits, - and _ may stand in a key id", k.ID)
+		}
+	}
+	switch {
+	case k.ID == localID:
+		return "", fmt.Errorf("redact: KeyID: %q is the id of processes without a key", k.ID)
+	case len(k.ID) > maxKeyID:
+		return "", fmt.Errorf("redact: KeyID: %d characters are more than %d", len(k.ID), maxKeyID)
+	case k.ID == "":
+		return keyID(k.Secret), nil
+	}
+	return k.ID, nil
+}
+
+// maxKeyID bounds a key's id, which stands in every redacted value.
+const maxKeyID = 32
 
 // keyID names a key without telling anything of it: another use of the key
 // than every field's, because a field name never holds a zero byte.
@@ -126,17 +205,29 @@ func (t *tokens) token(field, value string) string {
 }
 
 // at says how long the token is that starts at s[i], 0 when none does. What
-// has been replaced once is not looked at again.
+// has been replaced once, also by an older key, is not looked at again.
 func (t *tokens) at(s string, i int) int {
-	if len(s)-i <= len(t.prefix) || s[i:i+len(t.prefix)] != t.prefix {
+	if n := t.hashed(s, i, t.prefix); n > 0 {
+		return n
+	}
+	for _, prefix := range t.older {
+		if n := t.hashed(s, i, prefix); n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+func (t *tokens) hashed(s string, i int, prefix string) int {
+	if len(s)-i <= len(prefix) || s[i:i+len(prefix)] != prefix {
 		return 0
 	}
-	n := i + len(t.prefix)
+	n := i + len(prefix)
 	if t.ordinal != nil {
-		for n < len(s) && '0' <= s[n] && s[n] <= '9' && n-i-len(t.prefix) < 20 {
+		for n < len(s) && '0' <= s[n] && s[n] <= '9' && n-i-len(prefix) < 20 {
 			n++
 		}
-		if n == i+len(t.prefix) {
+		if n == i+len(prefix) {
 			return 0
 		}
 		return n - i

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
 // testKey is the bytes 0 to 31.
@@ -40,7 +43,7 @@ func TestTokenVectors(t *testing.T) {
 		{"token", "abc", "~k.5d825ded678582ec"},
 		{"token", "", ""},
 	} {
-		if got := r.tokens.token(c.field, c.value); got != c.want {
+		if got := r.tokens.Load().token(c.field, c.value); got != c.want {
 			t.Errorf("token(%q, %q) = %q, want %q", c.field, c.value, got, c.want)
 		}
 	}
@@ -57,21 +60,21 @@ func TestKeyIsCopied(t *testing.T) {
 	key := testKey()
 	r := newRedactor(t, Config{Key: key, KeyID: "k"})
 	clear(key)
-	if got := r.tokens.token("token", "abc"); got != "~k.5d825ded678582ec" {
+	if got := r.tokens.Load().token("token", "abc"); got != "~k.5d825ded678582ec" {
 		t.Errorf("after the caller wiped its key: %q", got)
 	}
 }
 
 func TestLocalKey(t *testing.T) {
 	a, b := newLocal(t), newLocal(t)
-	ta, tb := a.tokens.token("token", "abc"), b.tokens.token("token", "abc")
+	ta, tb := a.tokens.Load().token("token", "abc"), b.tokens.Load().token("token", "abc")
 	if !strings.HasPrefix(ta, "~local.") || len(ta) != len("~local.")+16 {
 		t.Errorf("token %q: want ~local. and 16 hex digits", ta)
 	}
 	if ta == tb {
 		t.Errorf("two processes' random keys give the same token %q", ta)
 	}
-	if ta != a.tokens.token("token", "abc") {
+	if ta != a.tokens.Load().token("token", "abc") {
 		t.Error("one process gives two tokens for one value")
 	}
 	if a.Warning() == "" || !strings.Contains(a.Warning(), "key_file") {
@@ -94,9 +97,9 @@ func TestOrdinals(t *testing.T) {
 	r := newRedactor(t, Config{Deterministic: true})
 	got := []string{}
 	for _, v := range []string{"a", "b", "a", "c", "b"} {
-		got = append(got, r.tokens.token("f", v))
+		got = append(got, r.tokens.Load().token("f", v))
 	}
-	got = append(got, r.tokens.token("g", "a"))
+	got = append(got, r.tokens.Load().token("g", "a"))
 	if want := "[~local.1 ~local.2 ~local.1 ~local.3 ~local.2 ~local.4]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
@@ -105,7 +108,7 @@ func TestOrdinals(t *testing.T) {
 	}
 	// With a key, deterministic or not, values are hashed.
 	r = newRedactor(t, Config{Deterministic: true, Key: testKey(), KeyID: "k"})
-	if got := r.tokens.token("token", "abc"); got != "~k.5d825ded678582ec" {
+	if got := r.tokens.Load().token("token", "abc"); got != "~k.5d825ded678582ec" {
 		t.Errorf("deterministic with a key: %q", got)
 	}
 }
@@ -127,8 +130,8 @@ func TestOrdinalsAreBounded(t *testing.T) {
 	if got := o.of("f", fmt.Sprint(most+1)); got != most+11 {
 		t.Errorf("a value beyond the bound has number %d, want the next", got)
 	}
-	if r := newRedactor(t, Config{Deterministic: true}); r.tokens.ordinal.most != maxOrdinals {
-		t.Errorf("a Redactor remembers %d", r.tokens.ordinal.most)
+	if r := newRedactor(t, Config{Deterministic: true}); r.tokens.Load().ordinal.most != maxOrdinals {
+		t.Errorf("a Redactor remembers %d", r.tokens.Load().ordinal.most)
 	}
 }
 
@@ -148,11 +151,13 @@ func TestReadKeyFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := ReadKeyFile(path); err != nil || string(got) != raw {
+		if got, err := ReadKeyFile(path); err != nil || len(got) != 1 || string(got[0].Secret) != raw {
 			t.Errorf("%s: key %x, error %v", name, got, err)
 		}
 	}
 	for name, content := range map[string]string{
+		"comments": "# nothing\n\n", "three words": "a b " + hex.EncodeToString(key), "second line": hex.EncodeToString(key) + "\nkey two\n",
+		"many":  strings.Repeat(hex.EncodeToString(key)+"\n", maxKeys+1),
 		"empty": "", "short": raw[:31], "long": raw + "x", "words": "correct horse battery staple, says a long sentence", "huge": strings.Repeat("a", 1<<20),
 	} {
 		path := filepath.Join(dir, name)
@@ -188,6 +193,92 @@ func unwrap(err error) error {
 	}
 }
 
+// The last line of a file is the newest key and comes first.
+func TestReadKeyFileWithSeveralKeys(t *testing.T) {
+	old, next := testKey(), []byte(strings.Repeat("n", KeySize))
+	path := filepath.Join(t.TempDir(), "keys")
+	content := "# redaction keys\n" + hex.EncodeToString(old) + "\n\n 2026-11\t" + base64.StdEncoding.EncodeToString(next) + "\r\n"
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadKeyFile(path)
+	if want := []Key{{"2026-11", next}, {"", old}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, error %v, want %v", got, err, want)
+	}
+}
+
+// After a rotation the new key hashes, and what the old one has replaced stays as
+// it is.
+func TestRotation(t *testing.T) {
+	old, next := Key{"old", testKey()}, Key{"new", []byte(strings.Repeat("n", KeySize))}
+	r := newRedactor(t, Config{Key: old.Secret, KeyID: old.ID, Patterns: []string{`[0-9a-f]{16}`}})
+	before := r.Text("mail ada@example.com")
+	if !strings.HasPrefix(before, "mail ~old.") {
+		t.Fatalf("before: %q", before)
+	}
+	if err := r.SetKeys([]Key{next, old}); err != nil {
+		t.Fatal(err)
+	}
+	if id := r.KeyID(); id != "new" {
+		t.Errorf("key id %q, want new", id)
+	}
+	if got := r.Text(before); got != before {
+		t.Errorf("the old key's token was replaced again: %q is %q", before, got)
+	}
+	if got := r.Text("token=" + strings.TrimPrefix(before, "mail ")); got != "token="+strings.TrimPrefix(before, "mail ") {
+		t.Errorf("the old key's token was replaced again by its name: %q", got)
+	}
+	if got := r.Text("mail ada@example.com"); !strings.HasPrefix(got, "mail ~new.") || got[len("mail ~new."):] == before[len("mail ~old."):] {
+		t.Errorf("after: %q, before: %q", got, before)
+	}
+	// A key that is gone from the file is a text like any other.
+	if err := r.SetKeys([]Key{next}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Text(before); strings.Contains(got, before[len("mail ~old."):]) {
+		t.Errorf("the token of a key that is not known was kept: %q", got)
+	}
+	for name, keys := range map[string][]Key{
+		"none": nil, "short": {{"x", make([]byte, 8)}}, "twice": {next, {"new", testKey()}}, "local": {{"local", testKey()}},
+		"bad old": {next, {"a.b", testKey()}}, "long id": {{strings.Repeat("x", 33), testKey()}},
+	} {
+		if err := r.SetKeys(keys); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if id := r.KeyID(); id != "new" {
+		t.Errorf("after refused keys: key id %q, want new", id)
+	}
+}
+
+// A record is made with one key, whatever happens to the file meanwhile.
+func TestRotationWithinARecord(t *testing.T) {
+	a, b := Key{"a", testKey()}, Key{"b", []byte(strings.Repeat("b", KeySize))}
+	r := newRedactor(t, Config{Key: a.Secret, KeyID: a.ID})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 2000 {
+			if err := r.SetKeys([][]Key{{b, a}, {a, b}}[i%2]); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for {
+		in := compared(t, newInput())
+		in.Exchange.Request.Header = append(in.Exchange.Request.Header, exchange.Field{Name: "Authorization", Value: "Bearer 0123456789"}, exchange.Field{Name: "Cookie", Value: "sid=f00dcafe1234"})
+		got := string(r.Record(in).JSON())
+		if strings.Contains(got, "~a.") == strings.Contains(got, "~b.") {
+			t.Fatalf("a record with both keys or none: %s", got)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
 func TestNewNamesTheField(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -195,6 +286,8 @@ func TestNewNamesTheField(t *testing.T) {
 		want string
 	}{
 		{"key length", Config{Key: make([]byte, 16)}, "Key: want 32 bytes, have 16"},
+		{"older without key", Config{Older: []Key{{Secret: testKey()}}}, "Older: there is no Key"},
+		{"older", Config{Key: testKey(), Older: []Key{{Secret: testKey()}}}, "names two keys"},
 		{"key id", Config{Key: testKey(), KeyID: "a.b"}, "KeyID"},
 		{"mode", Config{Values: 9}, "Values"},
 		{"value", Config{MaxValue: 3}, "MaxValue"},

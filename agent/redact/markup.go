@@ -181,7 +181,7 @@ func (m *markup) content(name, field string) {
 // replace puts a token in place of s[from:to].
 func (m *markup) replace(field string, from, to int) {
 	raw := m.s[from:to]
-	if raw == "" || from < m.done || m.j.r.tokens.is(raw) {
+	if raw == "" || from < m.done || m.j.tokens.is(raw) {
 		return
 	}
 	value := html.UnescapeString(raw)

@@ -7,7 +7,7 @@ import (
 
 func TestMarkup(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"$..street", "$..['@ref']", "$.x.note[*]['#text']"}})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	for _, c := range []struct{ name, in, want string }{
 		{"nothing", "<a b='1'>x</a>", "<a b='1'>x</a>"},
 		{"element", "<pin>1</pin>", "<pin>" + tok("pin", "1") + "</pin>"},
@@ -27,12 +27,12 @@ func TestMarkup(t *testing.T) {
 		{"no end tag", "<password>hunter2<b>x", "<password>" + tok("password", "hunter2") + "<b>x"},
 		{"CDATA", "<password><![CDATA[hunter2]]></password>", "<password>" + tok("password", "<![CDATA[hunter2]]>") + "</password>"},
 	} {
-		if got := (&job{r: r}).content("text/html", c.in); got != c.want {
+		if got := newJob(r).content("text/html", c.in); got != c.want {
 			t.Errorf("%s:\n got  %q\n want %q", c.name, got, c.want)
 		}
 	}
 	// Elements without ends cost no more than their length.
-	(&job{r: r}).markup(strings.Repeat("<password ", 1<<18) + strings.Repeat("<pin>", 1<<18))
+	newJob(r).markup(strings.Repeat("<password ", 1<<18) + strings.Repeat("<pin>", 1<<18))
 }
 
 func FuzzMarkup(f *testing.F) {
@@ -42,7 +42,7 @@ func FuzzMarkup(f *testing.F) {
 	r := newRedactor(f, Config{JSON: []string{"$..street"}})
 	f.Fuzz(func(t *testing.T, s string) {
 		planted := "<password>hunter2-planted</password>" + s
-		if out := (&job{r: r}).markup(planted); strings.Contains(out, "hunter2-planted") && !strings.Contains(s, "hunter2-planted") {
+		if out := newJob(r).markup(planted); strings.Contains(out, "hunter2-planted") && !strings.Contains(s, "hunter2-planted") {
 			t.Fatalf("%q", out)
 		}
 	})

@@ -235,7 +235,7 @@ func (j *job) form(s string) string {
 		case !ok:
 			red, _ := j.decoded(pair, url.QueryUnescape, url.QueryEscape)
 			b.WriteString(red)
-		case j.r.tokens.is(value):
+		case j.tokens.is(value):
 			b.WriteString(pair)
 		case j.paramSecret(plain) && value != "":
 			v, err := url.QueryUnescape(value)
@@ -352,7 +352,7 @@ func (j *job) secretParam(name string) bool {
 
 // param redacts the value of a path parameter, as captured.
 func (j *job) param(name, value string) string {
-	if j.r.tokens.is(value) {
+	if j.tokens.is(value) {
 		return value
 	}
 	plain, err := url.PathUnescape(value)

@@ -19,7 +19,7 @@ import (
 
 func TestHeaders(t *testing.T) {
 	r := newRedactor(t, Config{Headers: []string{"X-Tenant", "!X-Session-Affinity"}})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	for _, c := range []struct{ name, value, want string }{
 		{"Accept", "text/html", "text/html"},
 		{"Authorization", "Bearer abc", "Bearer " + tok("authorization", "abc")},
@@ -38,13 +38,13 @@ func TestHeaders(t *testing.T) {
 		{"Location", "/cb?code=1;session=s", "/cb?code=1;session=" + tok("session", "s")},
 		{"X-Latin", "caf\xe9", "café"},
 	} {
-		j := &job{r: r}
+		j := newJob(r)
 		got := j.headers(exchange.Header{{Name: c.name, Value: c.value}})
 		if v := got[strings.ToLower(c.name)]; len(v) != 1 || v[0] != c.want {
 			t.Errorf("%s: %s:\n got  %q\n want %q", c.name, c.value, v, c.want)
 		}
 	}
-	j := &job{r: r}
+	j := newJob(r)
 	if got := j.headers(exchange.Header{{Name: "B", Value: "2"}, {Name: "a", Value: "1"}, {Name: "b", Value: "3"}}); fmt.Sprint(got) != "map[a:[1] b:[2 3]]" {
 		t.Errorf("repeated fields: %v", got)
 	}
@@ -52,7 +52,7 @@ func TestHeaders(t *testing.T) {
 
 func TestTarget(t *testing.T) {
 	r := newRedactor(t, Config{Query: []string{"tenant"}})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	for _, c := range []struct{ target, route, want string }{
 		{"/users/42?x=1", "/users/{id}", "/users/42?x=1"},
 		{"/reset/abc", "/reset/{token}", "/reset/" + tok("token", "abc")},
@@ -72,7 +72,8 @@ func TestTarget(t *testing.T) {
 		{"*", "/", "*"},
 		{"/a b\xff", "/", "/a%20b%FF"},
 	} {
-		j := &job{r: r, secretParams: []string{"Mine"}}
+		j := newJob(r)
+		j.secretParams = []string{"Mine"}
 		if got := j.target(c.target, c.route); got != c.want {
 			t.Errorf("%s by %s:\n got  %q\n want %q", c.target, c.route, got, c.want)
 		}
@@ -81,7 +82,7 @@ func TestTarget(t *testing.T) {
 
 func TestContent(t *testing.T) {
 	r := newRedactor(t, Config{})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	part := func(head, body string) string { return "--b\r\n" + head + "\r\n\r\n" + body + "\r\n" }
 	for _, c := range []struct{ name, kind, in, want string }{
 		{"form", "application/x-www-form-urlencoded", "user=bob&password=a+b%21\n", "user=bob&password=" + tok("password", "a b!") + "\n"},
@@ -99,7 +100,7 @@ func TestContent(t *testing.T) {
 		{"multipart cut", "multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=token\r\n\r\nabc", "--b\r\nContent-Disposition: form-data; name=token\r\n\r\n" + tok("token", "abc")},
 		{"multipart that is none", "multipart/form-data; boundary=b", "token=abc", "token=" + tok("token", "abc")},
 	} {
-		j := &job{r: r}
+		j := newJob(r)
 		if got := j.content(c.kind, c.in); got != c.want {
 			t.Errorf("%s:\n got  %q\n want %q", c.name, got, c.want)
 		}
@@ -114,7 +115,7 @@ func TestMultipartInMultipart(t *testing.T) {
 		inner = "--" + b + "\r\nContent-Type: " + kind + "\r\n\r\n" + inner + "\r\n--" + b + "--"
 		kind = "multipart/mixed; boundary=" + b
 	}
-	if got := (&job{r: r}).content(kind, inner); strings.Contains(got, "token=abc") {
+	if got := newJob(r).content(kind, inner); strings.Contains(got, "token=abc") {
 		t.Error("a secret 2,000 parts deep was missed")
 	}
 }

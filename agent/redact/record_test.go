@@ -68,7 +68,7 @@ func TestRecord(t *testing.T) {
 	r := newRedactor(t, Config{})
 	in := compared(t, newInput())
 	rec := r.Record(in)
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	d := rec.Divergence()
 
 	i64 := func(n int64) *int64 { return &n }
@@ -275,15 +275,15 @@ func TestFullBodies(t *testing.T) {
 		body exchange.Body
 		want Body
 	}{
-		{"binary", h("image/png"), exchange.Body{Bytes: []byte("\x89PNG\xff"), Size: 5}, Body{MediaType: "image/png", Encoding: "base64", Text: "iVBOR/8=", Size: 5, Digest: r.tokens.token("body", sha("\x89PNG\xff"))}},
+		{"binary", h("image/png"), exchange.Body{Bytes: []byte("\x89PNG\xff"), Size: 5}, Body{MediaType: "image/png", Encoding: "base64", Text: "iVBOR/8=", Size: 5, Digest: r.tokens.Load().token("body", sha("\x89PNG\xff"))}},
 		{"secret in binary", h(""), exchange.Body{Bytes: []byte("\xff ada@example.com"), Size: 17}, Body{
-			Encoding: "base64", Text: b64("\xff " + r.tokens.token("email", "ada@example.com")), Size: 17, Digest: r.tokens.token("body", sha("\xff ada@example.com")),
+			Encoding: "base64", Text: b64("\xff " + r.tokens.Load().token("email", "ada@example.com")), Size: 17, Digest: r.tokens.Load().token("body", sha("\xff ada@example.com")),
 		}},
-		{"unreadable", exchange.Header{{Name: "content-encoding", Value: "br"}}, exchange.Body{Bytes: []byte("abc"), Size: 3}, Body{Encoding: "utf-8", Size: 3, Truncated: true, Digest: r.tokens.token("body", sha("abc"))}},
-		{"cut", h("text/plain"), exchange.Body{Bytes: []byte("one two thr"), Size: 100, Truncated: true, Digested: true, Digest: sha256Of("all")}, Body{MediaType: "text/plain", Encoding: "utf-8", Text: "one two", Size: 100, Truncated: true, Digest: r.tokens.token("body", sha("all"))}},
+		{"unreadable", exchange.Header{{Name: "content-encoding", Value: "br"}}, exchange.Body{Bytes: []byte("abc"), Size: 3}, Body{Encoding: "utf-8", Size: 3, Truncated: true, Digest: r.tokens.Load().token("body", sha("abc"))}},
+		{"cut", h("text/plain"), exchange.Body{Bytes: []byte("one two thr"), Size: 100, Truncated: true, Digested: true, Digest: sha256Of("all")}, Body{MediaType: "text/plain", Encoding: "utf-8", Text: "one two", Size: 100, Truncated: true, Digest: r.tokens.Load().token("body", sha("all"))}},
 		{"digest unknown", h("text/plain"), exchange.Body{Bytes: []byte("one two"), Size: 100, Truncated: true}, Body{MediaType: "text/plain", Encoding: "utf-8", Text: "one", Size: 100, Truncated: true}},
 	} {
-		j := &job{r: r}
+		j := newJob(r)
 		if got := j.body(c.h, &c.body); got != c.want {
 			t.Errorf("%s:\n got  %+v\n want %+v", c.name, got, c.want)
 		}
@@ -311,7 +311,7 @@ func TestKnownSecrets(t *testing.T) {
 	}
 	// The same token in all places, so that they can be told to be the same.
 	r := newRedactor(t, Config{})
-	if n := strings.Count(j, r.tokens.token("sid", cookie)); n < 3 {
+	if n := strings.Count(j, r.tokens.Load().token("sid", cookie)); n < 3 {
 		t.Errorf("the cookie's token stands %d times in %s", n, j)
 	}
 }
@@ -342,7 +342,7 @@ func TestKnownSpellings(t *testing.T) {
 			exchange.Field{Name: "X-Free", Value: "<" + c.text + ">"})
 		in.Candidate.Detail = "got [" + c.text + "]"
 		d := r.Record(compared(t, in)).Divergence()
-		tok := r.tokens.token("token", secret)
+		tok := r.tokens.Load().token("token", secret)
 		if got := d.Candidate.ErrorText; got != "got ["+tok+"]" {
 			t.Errorf("%s: error text %q", c.name, got)
 		}
@@ -366,7 +366,7 @@ func TestKnownSecretInAForm(t *testing.T) {
 	in.Candidate.Response.Header = exchange.Header{{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}}
 	in.Candidate.Response.Body = exchange.Body{Bytes: []byte("a=" + secret + "&b=2"), Size: int64(len(secret)) + 6}
 	r := newRedactor(t, Config{Values: Full})
-	want := "a=" + r.tokens.token("x-api-key", secret) + "&b=2"
+	want := "a=" + r.tokens.Load().token("x-api-key", secret) + "&b=2"
 	if got := r.Record(compared(t, in)).Divergence().Candidate.Body.Text; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -379,7 +379,7 @@ func TestKnownSecretInATarget(t *testing.T) {
 	in.Exchange.Request.Target = "/users/" + secret
 	in.Exchange.Request.Header = append(in.Exchange.Request.Header, exchange.Field{Name: "X-Api-Key", Value: secret})
 	r := newRedactor(t, Config{})
-	want := "/users/" + r.tokens.token("x-api-key", secret)
+	want := "/users/" + r.tokens.Load().token("x-api-key", secret)
 	if got := r.Record(compared(t, in)).Divergence().Request.URL; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -387,7 +387,7 @@ func TestKnownSecretInATarget(t *testing.T) {
 
 func TestSides(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"$.rows[*].x"}})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	value := func(kind diff.ValueKind, s string) diff.Value {
 		return diff.Value{Kind: kind, Text: s, Size: int64(len(s))}
 	}
@@ -424,14 +424,14 @@ func TestSides(t *testing.T) {
 		{"length", diff.Difference{Aspect: diff.AspectBody, Kind: diff.KindLength, Candidate: value(diff.ValueNumber, "1234")}, Body{MediaType: "text/plain", Text: "1234", Size: 4, Digest: tok("value", "1234")}},
 	} {
 		c.want.Encoding = "utf-8"
-		j := &job{r: r}
+		j := newJob(r)
 		resp := &exchange.Response{Header: exchange.Header{{Name: "Content-Type", Value: "text/plain; x=y"}}}
 		got := j.side(&c.d, &c.d.Candidate, resp)
 		if got == nil || *got != c.want {
 			t.Errorf("%s:\n got  %+v\n want %+v", c.name, got, c.want)
 		}
 	}
-	if got := (&job{r: r}).side(&diff.Difference{}, &diff.Value{}, nil); got != nil {
+	if got := newJob(r).side(&diff.Difference{}, &diff.Value{}, nil); got != nil {
 		t.Errorf("no value: %+v", got)
 	}
 }
@@ -451,12 +451,12 @@ func TestKey(t *testing.T) {
 	for _, c := range []struct{ key, want string }{
 		{"", "/reset/{token}/{id}"},
 		{"{id}", "42"},
-		{"{token}", r.tokens.token("token", "abcdef")},
-		{"a-{id}-{token}", "a-42-" + r.tokens.token("token", "abcdef")},
+		{"{token}", r.tokens.Load().token("token", "abcdef")},
+		{"a-{id}-{token}", "a-42-" + r.tokens.Load().token("token", "abcdef")},
 		{"{none}", "{none}"},
 		{"{id", "{id"},
-		{"filled in already: abcdef", "filled in already: " + r.tokens.token("token", "abcdef")},
-		{"ada@example.com", r.tokens.token("email", "ada@example.com")},
+		{"filled in already: abcdef", "filled in already: " + r.tokens.Load().token("token", "abcdef")},
+		{"ada@example.com", r.tokens.Load().token("email", "ada@example.com")},
 	} {
 		in := compared(t, newInput())
 		in.Route, in.Key = "/reset/{token}/{id}", c.key
@@ -466,7 +466,7 @@ func TestKey(t *testing.T) {
 		if got := string(rec.Key()); got != c.want {
 			t.Errorf("key %q: %q, want %q", c.key, got, c.want)
 		}
-		if u := rec.Divergence().Request.URL; u != "/reset/"+r.tokens.token("token", "abcdef")+"/42" {
+		if u := rec.Divergence().Request.URL; u != "/reset/"+r.tokens.Load().token("token", "abcdef")+"/42" {
 			t.Errorf("url %q", u)
 		}
 	}

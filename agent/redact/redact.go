@@ -1,10 +1,12 @@
 package redact
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
 	"strings"
+	"sync/atomic"
 )
 
 // Mode says how much of the values a record carries.
@@ -49,6 +51,10 @@ type Config struct {
 	// Empty means 8 hex digits derived from the key. Without a Key it is not
 	// used.
 	KeyID string
+	// Older are the keys that were in use before Key, the newest first. They
+	// hash nothing: values that they have replaced are known for such and are
+	// not replaced again.
+	Older []Key
 	// Deterministic makes the same input in the same order give the same
 	// records, for pcap and report: without a Key redacted values are numbered
 	// by first appearance instead of hashed, published is the exchange's time,
@@ -81,7 +87,8 @@ type Config struct {
 
 // Redactor makes Records of Inputs. It is safe for concurrent use.
 type Redactor struct {
-	tokens        *tokens
+	// tokens changes with the keys; a record is made with one.
+	tokens        atomic.Pointer[tokens]
 	random        bool
 	deterministic bool
 	values        Mode
@@ -121,10 +128,18 @@ func New(c Config) (*Redactor, error) {
 	if r.maxRecord < 16<<10 {
 		return nil, fmt.Errorf("redact: MaxRecord: %d is less than 16384", c.MaxRecord)
 	}
-	var err error
-	if r.tokens, err = newTokens(c.Key, c.KeyID, c.Deterministic); err != nil {
+	var ring []Key
+	switch {
+	case c.Key != nil:
+		ring = append([]Key{{ID: c.KeyID, Secret: c.Key}}, c.Older...)
+	case len(c.Older) > 0:
+		return nil, errors.New("redact: Older: there is no Key")
+	}
+	t, err := newTokens(ring, c.Deterministic)
+	if err != nil {
 		return nil, err
 	}
+	r.tokens.Store(t)
 	if r.headers, err = compileNames("headers", c.Headers); err != nil {
 		return nil, fmt.Errorf("redact: %w", err)
 	}
@@ -179,8 +194,26 @@ func compilePattern(s string) (*regexp.Regexp, error) {
 	return re, nil
 }
 
+// SetKeys puts other keys into use, the newest first: it hashes from now on,
+// the others are Config.Older. Records that are being made keep the key that
+// they began with. After an error nothing has changed. It may be called at any
+// time; the caller keeps the bytes.
+func (r *Redactor) SetKeys(keys []Key) error {
+	if len(keys) == 0 {
+		return errors.New("redact: Key: none")
+	}
+	t, err := newTokens(keys, r.deterministic)
+	if err == nil {
+		r.tokens.Store(t)
+	}
+	return err
+}
+
 // KeyID is the id that stands in redacted values.
-func (r *Redactor) KeyID() string { return r.tokens.prefix[1 : len(r.tokens.prefix)-1] }
+func (r *Redactor) KeyID() string {
+	prefix := r.tokens.Load().prefix
+	return prefix[1 : len(prefix)-1]
+}
 
 // Warning is what an operator should know about the key, "" for nothing.
 func (r *Redactor) Warning() string {
@@ -193,6 +226,6 @@ func (r *Redactor) Warning() string {
 // Text redacts a text that belongs to no record, such as an error that is to
 // be logged: by form and by name=value pairs.
 func (r *Redactor) Text(s string) string {
-	j := job{r: r}
+	j := newJob(r)
 	return printable(j.text(s))
 }

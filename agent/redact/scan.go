@@ -43,7 +43,7 @@ func (j *job) scan(s string) string {
 		}
 		switch {
 		case c == '~':
-			if n := j.r.tokens.at(s, i); n > 0 {
+			if n := j.tokens.at(s, i); n > 0 {
 				i += n - 1
 			}
 		case c == '@':
@@ -69,12 +69,12 @@ func (j *job) scan(s string) string {
 			}
 			i = next - 1
 		case c == '=' || c == ':':
-			if from, to, field, ok := pair(s, done, i, j.r.words); ok && !j.r.tokens.is(s[from:to]) {
+			if from, to, field, ok := pair(s, done, i, j.r.words); ok && !j.tokens.is(s[from:to]) {
 				j.learn(field, s[from:to], "", true)
 				replace(from, to, field, s[from:to])
 			}
 		case c == '<':
-			if from, to, field, ok := element(s, i); ok && !j.r.tokens.is(strings.TrimSpace(s[from:to])) {
+			if from, to, field, ok := element(s, i); ok && !j.tokens.is(strings.TrimSpace(s[from:to])) {
 				j.learn(field, s[from:to], "", true)
 				// The tag's attributes are text like any other.
 				out.WriteString(s[done : i+1])
@@ -92,7 +92,7 @@ func (j *job) scan(s string) string {
 		default:
 			if n := jwt(s[i:]); n > 0 {
 				replace(i, i+n, fieldJWT, s[i:i+n])
-			} else if from, to, ok := credential(s, i); ok && !j.r.tokens.is(s[from:to]) {
+			} else if from, to, ok := credential(s, i); ok && !j.tokens.is(s[from:to]) {
 				replace(from, to, fieldCredential, s[from:to])
 			} else if n := provider(s[i:]); n > 0 {
 				replace(i, i+n, fieldProvider, s[i:i+n])

@@ -13,12 +13,12 @@ const (
 // redacted says how text comes out: each token as <field> by its hash.
 func textOf(t *testing.T, r *Redactor, s string) string {
 	t.Helper()
-	return (&job{r: r}).text(s)
+	return newJob(r).text(s)
 }
 
 func TestScan(t *testing.T) {
 	r := newRedactor(t, Config{})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	for _, c := range []struct{ name, in, want string }{
 		{"plain", "the quick brown fox, 42 times", "the quick brown fox, 42 times"},
 		{"jwt", "got " + aJWT + " back", "got " + tok("jwt", aJWT) + " back"},
@@ -93,7 +93,7 @@ func TestScanTwice(t *testing.T) {
 
 func TestPatterns(t *testing.T) {
 	r := newRedactor(t, Config{Patterns: []string{`ORD-\d{4,}`, `customer (\w+)(?: of (\w+))?`}})
-	tok := r.tokens.token
+	tok := r.tokens.Load().token
 	for _, c := range []struct{ in, want string }{
 		{"see ORD-12345!", "see " + tok("pattern", "ORD-12345") + "!"},
 		{"customer bob of acme", "customer " + tok("pattern", "bob") + " of " + tok("pattern", "acme")},
@@ -111,7 +111,7 @@ func TestPatterns(t *testing.T) {
 	}
 	// One that matches inside a token leaves it whole.
 	r = newRedactor(t, Config{Patterns: []string{`[0-9a-f]{8}`}})
-	if got := textOf(t, r, "ada@example.com"); got != r.tokens.token("email", "ada@example.com") {
+	if got := textOf(t, r, "ada@example.com"); got != r.tokens.Load().token("email", "ada@example.com") {
 		t.Errorf("inside a token: %q", got)
 	}
 }
@@ -125,7 +125,7 @@ func TestText(t *testing.T) {
 
 func BenchmarkScan(b *testing.B) {
 	r := newRedactor(b, Config{})
-	j := &job{r: r}
+	j := newJob(r)
 	text := strings.Repeat(`{"id":42,"name":"Ada Lovelace","roles":["admin","user"]} `, 72)
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
