@@ -171,7 +171,7 @@ func (x *experiment) record(ex *exchange.Exchange, o *replay.Outcome, res *diff.
 	in := &redact.Input{
 		Node: id.node, Cluster: id.cluster, Namespace: id.namespace, Pod: id.pod, Service: id.service,
 		AgentVersion: id.version, BootID: id.bootID, ConfigRevision: id.revision, Source: id.source,
-		Experiment: x.cfg.Name, Route: r.Path, Key: r.Key,
+		Experiment: x.cfg.Name, Route: r.Path, Key: r.Key, SecretParams: x.cfg.Routes[route].Secret,
 		Exchange: ex,
 		Candidate: redact.Leg{
 			Response: o.Response, Error: o.Error, Detail: o.Detail, Reused: o.Reused,

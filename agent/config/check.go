@@ -359,6 +359,11 @@ func (c *checker) routes(at string, e *Experiment) {
 		if err := keyTemplate(r.Key, names); err != nil {
 			c.fail(here+"key", "%v", err)
 		}
+		for k, name := range r.Secret {
+			if !slices.Contains(names, name) {
+				c.fail(here+"secret["+strconv.Itoa(k)+"]", "%s is no parameter of %s", shown(name), shown(r.Path))
+			}
+		}
 	}
 	for i, x := range e.Exclude {
 		here := at + "exclude[" + strconv.Itoa(i) + "]"

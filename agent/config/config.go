@@ -142,6 +142,9 @@ type Route struct {
 	// Key is the Kafka key: text with parameters of the path in braces, or
 	// {route} for the pattern. Default "{route}".
 	Key string `yaml:"key"`
+	// Secret are parameters of the path whose values are replaced before anything
+	// can be read, beside those whose names say it, such as {token}. Default none.
+	Secret []string `yaml:"secret"`
 	// Sample is the route's own rate. Default nil: the experiment's.
 	Sample *Rate `yaml:"sample"`
 }
@@ -344,8 +347,10 @@ type Publish struct {
 // Redaction says which values are replaced before anything can be read, beside
 // the default lists.
 type Redaction struct {
-	// KeyFile has the 32 bytes of the key. Default "": a random key for each
-	// process, so that values can't be compared between agents.
+	// KeyFile has the key: 32 bytes, raw, as hex or as base64, or several, one a
+	// line, perhaps behind an id and a space. The last line signs. The file is read
+	// again every 10s. Default "": a random key for each process, so that values
+	// can't be compared between agents.
 	KeyFile string `yaml:"key_file"`
 	// Headers are names of headers; * stands for any run of characters, and
 	// "!name" takes a name off the default list. Default none.

@@ -200,7 +200,7 @@ capture capture.interfaces capture.interfaces[].name capture.interfaces[].role c
 capture.ports capture.attach capture.memory capture.rings capture.max_body capture.copy_budget
 experiments experiments[].name experiments[].enabled experiments[].until
 experiments[].match experiments[].match.port experiments[].match.host experiments[].match.methods experiments[].match.headers
-experiments[].routes experiments[].routes[].path experiments[].routes[].key experiments[].routes[].sample
+experiments[].routes experiments[].routes[].path experiments[].routes[].key experiments[].routes[].secret experiments[].routes[].sample
 experiments[].exclude
 experiments[].sample experiments[].sample.rate experiments[].sample.by
 experiments[].candidate experiments[].candidate.url experiments[].candidate.version
