@@ -20,6 +20,11 @@ func newRedactor(c *config.Config, deterministic bool) (*redact.Redactor, error)
 		Values: mode, Deterministic: deterministic,
 		Headers: c.Redaction.Headers, Query: c.Redaction.Query, JSON: c.Redaction.JSON, Patterns: c.Redaction.Patterns,
 	}
+	for i := range c.Experiments {
+		for _, r := range c.Experiments[i].Routes {
+			rc.Routes = append(rc.Routes, redact.Route{Path: r.Path, Secret: r.Secret})
+		}
+	}
 	if c.Redaction.KeyFile != "" {
 		keys, err := redact.ReadKeyFile(c.Redaction.KeyFile)
 		if err != nil {

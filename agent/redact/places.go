@@ -168,7 +168,24 @@ func (j *job) urlPath(path string) string {
 		if end < 0 {
 			end = len(authority)
 		}
-		return j.text(path[:at+3]+authority[:end]) + j.segments(authority[end:])
+		return j.text(path[:at+3]+authority[:end]) + j.anyRoute(authority[end:])
+	}
+	return j.anyRoute(path)
+}
+
+// anyRoute redacts a path that may be one of any route with secret parameters.
+func (j *job) anyRoute(path string) string {
+	if !strings.HasPrefix(path, "/") {
+		return j.segments(path)
+	}
+	own := j.secretParams
+	defer func() { j.secretParams = own }()
+	for i := range j.r.routes {
+		r := &j.r.routes[i]
+		j.secretParams = r.Secret
+		if out, ok := j.fit(path, r.Path); ok {
+			return out
+		}
 	}
 	return j.segments(path)
 }
@@ -216,6 +233,8 @@ func (j *job) form(s string) string {
 		return j.token("query", s)
 	}
 	s = j.knownIn(s)
+	// An authorization code stands beside a state (RFC 6749 section 4.1.2).
+	oauth := hasParam(s, "state") && hasParam(s, "code")
 	var b strings.Builder
 	for len(s) > 0 {
 		end := strings.IndexAny(s, "&;")
@@ -237,7 +256,7 @@ func (j *job) form(s string) string {
 			b.WriteString(red)
 		case j.tokens.is(value):
 			b.WriteString(pair)
-		case j.paramSecret(plain) && value != "":
+		case value != "" && (j.paramSecret(plain) || oauth && plain == "code"):
 			v, err := url.QueryUnescape(value)
 			if err != nil {
 				v = value
@@ -255,6 +274,21 @@ func (j *job) form(s string) string {
 		b.WriteString(sep)
 	}
 	return b.String()
+}
+
+// hasParam says whether a query has a parameter of that name.
+func hasParam(query, name string) bool {
+	for query != "" {
+		end := strings.IndexAny(query, "&;")
+		if end < 0 {
+			end = len(query)
+		}
+		if strings.HasPrefix(query[:end], name) && strings.HasPrefix(query[len(name):end], "=") {
+			return true
+		}
+		query = query[min(end+1, len(query)):]
+	}
+	return false
 }
 
 // target redacts a request target. The values of secret path parameters stand
@@ -277,59 +311,75 @@ func (j *job) target(target, pattern string) string {
 
 // routed redacts a path by its route's pattern.
 func (j *job) routed(path, pattern string) string {
-	slash := strings.IndexByte(pattern, '/')
-	if slash < 0 {
-		slash = len(pattern)
+	if out, ok := j.fit(path, pattern); ok {
+		return out
 	}
-	want := strings.Split(pattern[slash:], "/")
-	have := strings.Split(path, "/")
-	secretPattern := false
-	for _, w := range want {
-		if name, _, ok := wildcard(w); ok && j.secretParam(name) {
-			secretPattern = true
-		}
-	}
-	fits, open := true, false // open: anything may follow
-	i := 0
-	for ; i < len(want) && fits; i++ {
-		w := want[i]
-		name, multi, ok := wildcard(w)
-		switch {
-		case ok && multi:
-			if i > len(have) {
-				fits = false
-				break
-			}
-			if i < len(have) {
-				have[i] = j.param(name, strings.Join(have[i:], "/"))
-				have = have[:i+1]
-			}
-			open = true
-		case i == len(have):
-			fits = false
-		case ok:
-			have[i] = j.param(name, have[i])
-		case w == "" && i == len(want)-1 || w == "{$}":
-			open = w == ""
-			for k := i; k < len(have); k++ {
-				have[k] = j.segment(have[k])
-			}
-		default:
-			if plain, err := url.PathUnescape(have[i]); w != have[i] && (err != nil || plain != w) {
-				fits = false
-			}
-		}
-	}
-	if fits && (open || i >= len(have)) {
-		return strings.Join(have, "/")
-	}
-	if secretPattern {
+	if j.hasSecret(pattern) {
 		return "/" + j.secret("path", strings.TrimPrefix(path, "/"), "", false)
 	}
 	if j.r.values == Digests && !j.collecting {
 		return "/" + j.token("path", strings.TrimPrefix(path, "/"))
 	}
 	return j.urlPath(path)
+}
+
+// hasSecret says whether a pattern has a parameter that is secret.
+func (j *job) hasSecret(pattern string) bool {
+	for w := range strings.SplitSeq(pattern, "/") {
+		if name, _, ok := wildcard(w); ok && j.secretParam(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// fit redacts a path that fits a pattern; not ok when it does not.
+func (j *job) fit(path, pattern string) (out string, ok bool) {
+	slash := strings.IndexByte(pattern, '/')
+	if slash < 0 {
+		slash = len(pattern)
+	}
+	want := strings.Split(pattern[slash:], "/")
+	have := strings.Split(path, "/")
+	// Whether it fits is known before anything is hashed or learned.
+	open := false // anything may follow
+	for i, w := range want {
+		name, multi, ok := wildcard(w)
+		switch {
+		case ok && multi, w == "" && i == len(want)-1, w == "{$}":
+			if i > len(have) || name == "" && i == len(have) || w == "{$}" && (len(have) != i+1 || have[i] != "") {
+				return "", false
+			}
+			open = true
+		case i == len(have):
+			return "", false
+		case ok:
+		default:
+			if plain, err := url.PathUnescape(have[i]); w != have[i] && (err != nil || plain != w) {
+				return "", false
+			}
+		}
+	}
+	if !open && len(have) != len(want) {
+		return "", false
+	}
+	for i, w := range want {
+		name, multi, ok := wildcard(w)
+		switch {
+		case ok && multi:
+			if i < len(have) {
+				have[i] = j.param(name, strings.Join(have[i:], "/"))
+				have = have[:i+1]
+			}
+		case ok:
+			have[i] = j.param(name, have[i])
+		case w == "" && i == len(want)-1:
+			for k := i; k < len(have); k++ {
+				have[k] = j.segment(have[k])
+			}
+		}
+	}
+	return strings.Join(have, "/"), true
 }
 
 // wildcard reads a pattern's segment {name} or {name...}.

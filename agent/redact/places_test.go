@@ -18,7 +18,9 @@ import (
 )
 
 func TestHeaders(t *testing.T) {
-	r := newRedactor(t, Config{Headers: []string{"X-Tenant", "!X-Session-Affinity"}})
+	r := newRedactor(t, Config{Headers: []string{"X-Tenant", "!X-Session-Affinity"}, Routes: []Route{
+		{Path: "/reset/{code}/{id}", Secret: []string{"code"}}, {Path: "/s/{token}"}, {Path: "/files/{rest...}", Secret: []string{"rest"}}, {Path: "/open/{code}/{id}"},
+	}})
 	tok := r.tokens.Load().token
 	for _, c := range []struct{ name, value, want string }{
 		{"Accept", "text/html", "text/html"},
@@ -36,6 +38,15 @@ func TestHeaders(t *testing.T) {
 		{"Referer", "https://bob:pw@host/a/ada%40example.com?q=1&token=t%20t#access_token=z", "https://" + tok("userinfo", "bob:pw") + "@host/a/" +
 			tok("email", "ada@example.com") + "?q=1&token=" + tok("token", "t t") + "#access_token=" + tok("access_token", "z")},
 		{"Location", "/cb?code=1;session=s", "/cb?code=1;session=" + tok("session", "s")},
+		{"Location", "https://app/cb?code=4/P7q7W9&state=x&codes=1", "https://app/cb?code=" + tok("code", "4/P7q7W9") + "&state=x&codes=1"},
+		{"Location", "/x?codes=1&state=x&code", "/x?codes=1&state=x&code"},
+		{"Location", "/reset/abc%20d/42?x=1", "/reset/" + tok("code", "abc d") + "/42?x=1"},
+		{"Referer", "https://host/reset/abc/42", "https://host/reset/" + tok("code", "abc") + "/42"},
+		{"Referer", "https://host/reset/abc", "https://host/reset/abc"},
+		{"Content-Location", "/s/abc", "/s/" + tok("token", "abc")},
+		{"Location", "/files/a/b?x", "/files/" + tok("rest", "a/b") + "?x"},
+		{"Location", "/open/abc/42", "/open/abc/42"},
+		{"Location", "reset/abc/42", "reset/abc/42"},
 		{"X-Latin", "caf\xe9", "café"},
 	} {
 		j := newJob(r)

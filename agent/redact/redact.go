@@ -72,6 +72,9 @@ type Config struct {
 	// of RFC 9535 with names, indexes, wildcards and descendants, and covers
 	// everything below what it names.
 	JSON []string
+	// Routes are patterns of paths. Where a URL in a header, such as Referer or
+	// Location, fits one that has a secret parameter, that is replaced there too.
+	Routes []Route
 	// Patterns are regular expressions (RE2) on every value. What one matches
 	// is a secret; if it has groups, what its groups match is.
 	Patterns []string
@@ -83,6 +86,14 @@ type Config struct {
 	// first, until it fits. Zero means 900,000, which the default limits of a
 	// Kafka broker take.
 	MaxRecord int
+}
+
+// Route is a path pattern and its parameters that are marked secret, besides
+// those that have a secret name.
+type Route struct {
+	// Path has the syntax of http.ServeMux, without method and host.
+	Path   string
+	Secret []string
 }
 
 // Redactor makes Records of Inputs. It is safe for concurrent use.
@@ -101,6 +112,7 @@ type Redactor struct {
 	words    *memo // names of pairs in free text
 	paths    []jsonPath
 	patterns []*regexp.Regexp
+	routes   []Route // that have a secret parameter
 }
 
 // New checks c and compiles its rules. Errors name the field, the element and
@@ -145,6 +157,11 @@ func New(c Config) (*Redactor, error) {
 	}
 	if r.params, err = compileNames("query", c.Query); err != nil {
 		return nil, fmt.Errorf("redact: %w", err)
+	}
+	for _, route := range c.Routes {
+		if j := (&job{r: r, secretParams: route.Secret}); j.hasSecret(route.Path) {
+			r.routes = append(r.routes, route)
+		}
 	}
 	var keys []string
 	for i, s := range c.JSON {
