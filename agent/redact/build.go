@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -187,7 +188,7 @@ func (j *job) answer(l Leg) Answer {
 		Body:       Body{Encoding: utf8Encoding},
 		Connection: "new",
 		Error:      printable(j.text(l.Error)),
-		ErrorText:  printable(cutText(j.text(l.Detail), 2048)),
+		ErrorText:  printable(cutText(j.errorText(l.Detail), 2048)),
 		TraceID:    j.traceID(l.TraceID),
 		TTFBUS:     since(l.Start, l.FirstByte),
 		TTLBUS:     since(l.Start, l.LastByte),
@@ -207,6 +208,45 @@ func (j *job) answer(l Leg) Answer {
 		a.Body = j.body(resp.Header, &resp.Body)
 	}
 	return a
+}
+
+// errorText redacts what an error says. What it quotes are bytes of the answer
+// at which reading stopped: they have no place and no form, so all of them are
+// taken for a secret, but for words such as too_many_pings.
+func (j *job) errorText(s string) string {
+	s = j.text(s)
+	var b strings.Builder
+	for {
+		at := strings.IndexByte(s, '"')
+		if at < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		b.WriteString(s[:at])
+		quoted, err := strconv.QuotedPrefix(s[at:])
+		if err != nil { // to the end
+			quoted = s[at:]
+		}
+		s = s[at+len(quoted):]
+		text, err := strconv.Unquote(quoted)
+		if err != nil {
+			text = quoted[1:]
+		}
+		switch {
+		case j.tokens.is(text) || isErrorWord(text):
+			b.WriteString(quoted)
+		default:
+			b.WriteString(j.token("error", text))
+		}
+	}
+}
+
+// isErrorWord says whether s is words in lower case that are joined by _.
+func isErrorWord(s string) bool {
+	if len(s) > 32 || strings.Contains(s, "__") || strings.Trim(s, "_") != s || !strings.Contains(s, "_") {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
 // since is the time from start to end in microseconds, nil when one of them is

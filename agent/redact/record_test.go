@@ -154,6 +154,28 @@ func TestRecordOfAFailedCandidate(t *testing.T) {
 	}
 }
 
+// What an error quotes of an answer is replaced as a whole.
+func TestErrorTexts(t *testing.T) {
+	r := newRedactor(t, Config{})
+	tok := r.tokens.Load().token
+	for in, want := range map[string]string{
+		"dial tcp 10.0.0.2:80: connect: connection refused":      "dial tcp 10.0.0.2:80: connect: connection refused",
+		`malformed MIME header line: "hidden \"12\" x" after`:    "malformed MIME header line: " + tok("error", `hidden "12" x`) + " after",
+		`malformed HTTP response "hidden`:                        "malformed HTTP response " + tok("error", "hidden"),
+		`a "b" and "c"`:                                          "a " + tok("error", "b") + " and " + tok("error", "c"),
+		`the peer goes away: ENHANCE_YOUR_CALM "too_many_pings"`: `the peer goes away: ENHANCE_YOUR_CALM "too_many_pings"`,
+		`goes away "password" "_a" "a__b" "a_1"`:                 "goes away " + tok("error", "password") + " " + tok("error", "_a") + " " + tok("error", "a__b") + " " + tok("error", "a_1"),
+		`empty "" and "\q`:                                       `empty  and ` + tok("error", `\q`),
+		`to "ada@example.com"`:                                   "to \"" + tok("email", "ada@example.com") + "\"",
+	} {
+		in2 := newInput()
+		in2.Candidate = Leg{Error: "protocol", Detail: in}
+		if got := r.Record(in2).Divergence().Candidate.ErrorText; got != want {
+			t.Errorf("%s:\n got  %s\n want %s", in, got, want)
+		}
+	}
+}
+
 func TestRecordNotComparable(t *testing.T) {
 	in := newInput()
 	in.Exchange.Response.Status = 503
