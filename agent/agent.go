@@ -22,6 +22,7 @@ import (
 	"github.com/shadowtap/shadowtap/agent/attach"
 	"github.com/shadowtap/shadowtap/agent/capture"
 	"github.com/shadowtap/shadowtap/agent/config"
+	"github.com/shadowtap/shadowtap/agent/crash"
 	"github.com/shadowtap/shadowtap/agent/off"
 	"github.com/shadowtap/shadowtap/agent/publish"
 	"github.com/shadowtap/shadowtap/agent/redact"
@@ -281,10 +282,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer endWatch()
 
 	var g, sending, replaying, reading errgroup.Group
-	reading.Go(func() error { return a.live.Run(read) })
+	reading.Go(func() error { defer crash.Guard(); return a.live.Run(read) })
 	sending.Go(func() error { return a.publisher.Run(send) })
 	for _, x := range a.experiments {
-		replaying.Go(func() error { return x.replayer.Run(replays) })
+		replaying.Go(func() error { defer crash.Guard(); return x.replayer.Run(replays) })
 	}
 	g.Go(func() error { return a.server.Run(serve) })
 	failed := make(chan error, 1)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/shadowtap/shadowtap/agent/crash"
 	"github.com/shadowtap/shadowtap/bpf"
 	"github.com/shadowtap/shadowtap/reassembly"
 )
@@ -141,6 +142,7 @@ func (l *Live) Run(ctx context.Context) error {
 	errs := make([]error, len(l.shards))
 	for i, s := range l.shards {
 		wg.Go(func() {
+			defer crash.Guard()
 			errs[i] = s.run(ctx, l.cfg.Maps, i)
 			if errs[i] != nil {
 				cancel()

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/shadowtap/shadowtap/agent/crash"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -468,6 +469,7 @@ func (h *http2Conn) send(buf []byte, list []hpack.HeaderField, body []byte, trai
 	}
 	u.ended = make(chan struct{})
 	go func() {
+		defer crash.Guard()
 		defer close(u.ended)
 		u.whole = u.run(body, trailer)
 	}()

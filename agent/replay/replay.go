@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/shadowtap/shadowtap/agent/crash"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/time/rate"
@@ -299,7 +300,10 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 	} else {
 		w = newWorker(r)
 		r.workers[w] = struct{}{}
-		go w.run()
+		go func() {
+			defer crash.Guard()
+			w.run()
+		}()
 	}
 	// A worker has room for one job and is idle only without one.
 	w.jobs <- j

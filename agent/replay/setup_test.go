@@ -20,6 +20,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(crashCase) != "" {
+		dieInDone()
+	}
 	if os.Getenv(benchServer) != "" {
 		serveBench()
 		return

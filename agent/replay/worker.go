@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shadowtap/shadowtap/agent/crash"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
 	"golang.org/x/net/http2/hpack"
@@ -396,6 +397,7 @@ func (r *Replayer) write(c *conn, head, body []byte) *writing {
 		b, body = buf[:len(b)+n], body[n:]
 	}
 	go func() {
+		defer crash.Guard()
 		defer close(t.ended)
 		defer r.buffers.Put(buf)
 		n, err := c.Write(b)

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/shadowtap/shadowtap/agent/crash"
 )
 
 // version is set by the linker.
@@ -28,6 +30,10 @@ const (
 )
 
 func main() {
+	defer crash.Guard()
+	if err := crash.NoDumps(); err != nil {
+		fmt.Fprintf(os.Stderr, "shadowtap: core dumps are not switched off: %v\n", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)

@@ -152,6 +152,8 @@ func check(path string, src []byte) ([]string, error) {
 			checkSkips(fn, report)
 		}
 	}
+	// Rooms whose goroutines handle captured bytes in the clear.
+	clear := !test && slices.Contains([]string{"capture", "replay"}, f.Name.Name)
 	// In a bubble of synctest the clock is the test's own. Such tests have
 	// files of their own, with helpers that are called from within.
 	bubble := slices.Contains(slices.Collect(maps.Values(names)), "testing/synctest")
@@ -169,17 +171,36 @@ func check(path string, src []byte) ([]string, error) {
 				if b.path == "time" && bubble {
 					continue
 				}
-				if b.where == "test" && !test || b.where == "room" && (test || command) {
+				if b.where == "test" && !test || b.where == "room" && (test || command || names[pkg.Name]+"."+b.name == "os.Exit" && f.Name.Name == "crash") {
 					continue
 				}
 				report(n.Pos(), "%s.%s: %s", pkg.Name, n.Sel.Name, b.reason)
 			}
 		case *ast.CallExpr:
 			checkErrorText(n, names, report)
+			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Go" && len(n.Args) == 1 && clear {
+				checkGuard(n.Args[0], report)
+			}
+		case *ast.GoStmt:
+			if clear {
+				checkGuard(n.Call.Fun, report)
+			}
 		}
 		return true
 	})
 	return problems, nil
+}
+
+// checkGuard demands that a goroutine begins with defer crash.Guard().
+func checkGuard(fn ast.Expr, report func(token.Pos, string, ...any)) {
+	if lit, ok := fn.(*ast.FuncLit); ok && len(lit.Body.List) > 0 {
+		if d, ok := lit.Body.List[0].(*ast.DeferStmt); ok {
+			if sel, ok := d.Call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Guard" {
+				return
+			}
+		}
+	}
+	report(fn.Pos(), "a goroutine here begins with defer crash.Guard(): the text of a panic may hold captured bytes")
 }
 
 // checkSkips demands that a function which can skip looks at CI: a test that

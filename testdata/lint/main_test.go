@@ -48,6 +48,17 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+	for src, want := range map[string]bool{
+		"go func() { defer crash.Guard(); w.run() }()": false, "go func() { w.run() }()": true, "go w.run()": true,
+		"g.Go(func() { defer crash.Guard(); w.run() })": false, "g.Go(func() { w.run() })": true, "g.Go(w.run)": true,
+	} {
+		for _, path := range []string{"x.go", "x_test.go"} {
+			got, err := check(path, []byte("package replay; func f() { "+src+" }"))
+			if bad := len(got) == 1 && strings.Contains(got[0], "crash.Guard"); err != nil || bad != (want && path == "x.go") || len(got) > 1 {
+				t.Errorf("%s: %s: %q, %v", path, src, got, err)
+			}
+		}
+	}
 	t.Run("a command may exit", func(t *testing.T) {
 		got, err := check("main.go", []byte(`package main; import "os"; func f() { os.Exit(1) }`))
 		if err != nil || len(got) > 0 {
