@@ -185,7 +185,7 @@ func (c *candidate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "secret":
 		h.Del("X-Version")
 		h.Set("Set-Cookie", "session="+secretOtherCookie+"; Path=/")
-		io.WriteString(w, secretOtherBody+"\n")
+		answerSecretly(w, r)
 	default:
 		http.NotFound(w, r)
 	}
