@@ -206,6 +206,10 @@ func (a *Agent) build(own ownReplay, source string) (err error) {
 		return nil
 	}
 	sc := sampleConfig(c, a.start)
+	types, err := safeCalls(c, &sc)
+	if err != nil {
+		return err
+	}
 	sc.OnPause = a.paused
 	if a.sampler, err = sample.New(sc); err != nil {
 		return err
@@ -223,6 +227,7 @@ func (a *Agent) build(own ownReplay, source string) (err error) {
 		if err != nil {
 			return err
 		}
+		x.descriptors = types[i]
 		x.sampler, x.redactor, x.publisher, x.identity, x.gate = a.sampler, a.redactor, a.publisher, id, g
 		a.experiments = append(a.experiments, x)
 	}

@@ -10,11 +10,13 @@ import (
 	"io"
 	"net/http/httputil"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/shadowtap/shadowtap/agent/config"
+	"github.com/shadowtap/shadowtap/agent/sample"
 	"github.com/shadowtap/shadowtap/diff"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -55,6 +57,45 @@ func compileRules(m *config.Compare, c *config.Config, path string) (*diff.Rules
 	return nil, all
 }
 
+// maxDescriptorFile bounds a file of descriptors, in bytes.
+const maxDescriptorFile = 64 << 20
+
+// readDescriptors reads a file of protobuf descriptors; nil for no name.
+func readDescriptors(name string) (*diff.Descriptors, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxDescriptorFile+1))
+	if err != nil {
+		return nil, err
+	}
+	d, err := diff.NewDescriptors(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return d, nil
+}
+
+// safeCalls reads the descriptors of the experiments, nil for one without, and
+// adds the methods without side effects to what is replayed.
+func safeCalls(c *config.Config, sc *sample.Config) ([]*diff.Descriptors, error) {
+	all := make([]*diff.Descriptors, len(c.Experiments))
+	for i := range c.Experiments {
+		d, err := readDescriptors(c.Experiments[i].Compare.Descriptors)
+		if err != nil {
+			return nil, c.Errorf(fmt.Sprintf("experiments[%d].compare.descriptors", i), "%v", err)
+		}
+		all[i] = d
+		sc.Experiments[i].GRPC = slices.Concat(sc.Experiments[i].GRPC, d.SafeMethods())
+	}
+	return all, nil
+}
+
 // DiffOptions say what Diff compares, and how it tells.
 type DiffOptions struct {
 	// Reference and Candidate are files that hold an HTTP answer each, as
@@ -65,6 +106,12 @@ type DiffOptions struct {
 	// whole configuration. "" is the defaults. Experiment names the one whose
 	// rules are taken from a configuration; "" is the only one.
 	Rules, Experiment string
+	// Descriptors is a file of protobuf types, as protoc --include_imports
+	// --descriptor_set_out writes it. "" is that of the rules, if they name one.
+	Descriptors string
+	// GRPC is the path of the call that the answers are for,
+	// /package.Service/Method; it says what type gRPC messages are of. "" is none.
+	GRPC string
 	// Out gets the differences, Warn what is odd about the files. Required.
 	Out, Warn io.Writer
 	// JSON prints one JSON object instead of text. Ignored prints what a rule or
@@ -76,9 +123,13 @@ type DiffOptions struct {
 // and says whether they differ in something that counts. Values are printed in
 // the clear.
 func Diff(o DiffOptions) (different bool, err error) {
-	rules, err := diffRules(o.Rules, o.Experiment)
+	rules, descriptors, err := diffRules(o.Rules, o.Experiment)
 	if err != nil {
 		return false, err
+	}
+	types, err := readDescriptors(cmp.Or(o.Descriptors, descriptors))
+	if err != nil {
+		return false, fmt.Errorf("descriptors: %w", err)
 	}
 	if o.Reference == "-" && o.Candidate == "-" {
 		return false, errors.New("only one of the answers can come from standard input")
@@ -98,7 +149,11 @@ func Diff(o DiffOptions) (different bool, err error) {
 		}
 		answers[i] = a
 	}
-	res := rules.Compare(&exchange.Request{Method: "GET"}, answers[0], answers[1], diff.Input{})
+	req := &exchange.Request{Method: "GET"}
+	if o.GRPC != "" {
+		req = &exchange.Request{Method: "POST", Target: o.GRPC, Proto: "HTTP/2", Header: exchange.Header{{Name: "content-type", Value: "application/grpc"}}}
+	}
+	res := rules.Compare(req, answers[0], answers[1], diff.Input{Descriptors: types})
 	for i := range res.Differences {
 		different = different || !res.Differences[i].Ignored
 	}
@@ -108,27 +163,30 @@ func Diff(o DiffOptions) (different bool, err error) {
 	return different, writeDiffText(o.Out, res, o.Ignored, o.Color)
 }
 
-func diffRules(name, experiment string) (*diff.Rules, error) {
+// diffRules gives the rules of a file, and the file of descriptors that they name.
+func diffRules(name, experiment string) (rules *diff.Rules, descriptors string, err error) {
 	if name == "" {
 		if experiment != "" {
-			return nil, errors.New("an experiment needs the configuration that has it: --rules FILE")
+			return nil, "", errors.New("an experiment needs the configuration that has it: --rules FILE")
 		}
-		return diff.Compile(diff.RuleConfig{})
+		rules, err = diff.Compile(diff.RuleConfig{})
+		return rules, "", err
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, config.MaxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, "", fmt.Errorf("%s: %w", name, err)
 	}
 	m, c, path, err := config.ParseCompare(name, data, experiment)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return compileRules(m, c, path)
+	rules, err = compileRules(m, c, path)
+	return rules, m.Descriptors, err
 }
 
 // maxAnswer bounds a file with an answer, in bytes.

@@ -22,10 +22,12 @@ import (
 // experiment is one experiment behind sampling: replay, comparison and the
 // making of records.
 type experiment struct {
-	index    int
-	cfg      *config.Experiment
-	rules    *diff.Rules
-	replayer *replay.Replayer
+	index int
+	cfg   *config.Experiment
+	rules *diff.Rules
+	// descriptors are the protobuf types, nil without.
+	descriptors *diff.Descriptors
+	replayer    *replay.Replayer
 	// authority is the candidate's host and port.
 	authority string
 	sampler   *sample.Sampler
@@ -132,6 +134,7 @@ func (x *experiment) done(ex *exchange.Exchange, o *replay.Outcome) {
 		CandidateError:     o.Error,
 		Stale:              x.sampler.Stale(x.index, ex, replayed) != sample.Fresh,
 		CandidateAuthority: x.authority,
+		Descriptors:        x.descriptors,
 	})
 	if n := x.comparisons[res.Outcome][res.Why]; n != nil {
 		n.Add(1)

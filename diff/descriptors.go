@@ -3,6 +3,7 @@ package diff
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -39,6 +40,34 @@ func NewDescriptors(set []byte) (*Descriptors, error) {
 		return nil, fmt.Errorf("read descriptor set (protoc needs --include_imports): %w", err)
 	}
 	return &Descriptors{files: registry}, nil
+}
+
+// maxSafeMethods bounds what SafeMethods gives.
+const maxSafeMethods = 10_000
+
+// SafeMethods gives the gRPC methods whose option idempotency_level is
+// NO_SIDE_EFFECTS, as /package.Service/Method, sorted; none in which the client
+// streams. The caller owns the slice.
+func (d *Descriptors) SafeMethods() []string {
+	if d == nil {
+		return nil
+	}
+	var all []string
+	d.files.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			s := f.Services().Get(i)
+			for k := range s.Methods().Len() {
+				m := s.Methods().Get(k)
+				o, ok := m.Options().(*descriptorpb.MethodOptions)
+				if ok && o.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS && !m.IsStreamingClient() {
+					all = append(all, "/"+string(s.FullName())+"/"+string(m.Name()))
+				}
+			}
+		}
+		return len(all) < maxSafeMethods
+	})
+	slices.Sort(all)
+	return all
 }
 
 // message finds a message by its full name; nil without one.

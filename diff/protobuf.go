@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -122,6 +123,7 @@ const (
 type protobufText struct {
 	left  int // values that may still be written
 	depth int // below which messages stay bytes
+	types *Descriptors
 }
 
 // infer decides how the fields of messages are read, which stand at the same
@@ -289,6 +291,7 @@ func (p *protobufText) named(dst []byte, d protoreflect.MessageDescriptor, messa
 	}
 	fields = lastOfOneof(d, fields)
 	byNumber(fields)
+	packed := p.packed(d, fields)
 	dst = append(dst, '{')
 	first := true
 	sep := func() {
@@ -318,7 +321,9 @@ func (p *protobufText) named(dst []byte, d protoreflect.MessageDescriptor, messa
 			sep()
 			dst = append(appendString(dst, string(f.Name())), ':')
 			value := len(dst)
-			if dst = p.field(dst, f, fit, depth); f.IsList() && string(dst[value:]) == "[]" {
+			if packed != nil && f.Number() == anyValue {
+				dst = p.named(dst, packed, fit[len(fit)-1].payload, depth+1)
+			} else if dst = p.field(dst, f, fit, depth); f.IsList() && string(dst[value:]) == "[]" {
 				dst, first = dst[:start], was // a packed list of nothing is none
 			}
 		}
@@ -336,6 +341,27 @@ func (p *protobufText) named(dst []byte, d protoreflect.MessageDescriptor, messa
 		}
 	}
 	return append(dst, '}')
+}
+
+// The fields of google.protobuf.Any.
+const (
+	anyType  = 1
+	anyValue = 2
+)
+
+// packed gives the type of the message that a google.protobuf.Any of these fields
+// holds as bytes; nil for other messages, and for types that are not known.
+func (p *protobufText) packed(d protoreflect.MessageDescriptor, fields []wireField) protoreflect.MessageDescriptor {
+	if d.FullName() != "google.protobuf.Any" {
+		return nil
+	}
+	name := ""
+	for i := range fields {
+		if f := &fields[i]; f.number == anyType && f.kind == protowire.BytesType {
+			name = string(f.payload)
+		}
+	}
+	return p.types.message(name[strings.LastIndexByte(name, '/')+1:])
 }
 
 // lastOfOneof leaves out the members of a oneof that a later one replaces.
@@ -531,7 +557,7 @@ func appendFloat(dst []byte, f float64, size int) []byte {
 // have more values than the limit. All are whole messages.
 func (c *comparison) messages(d protoreflect.MessageDescriptor, ref, cand [][]byte) (a, b [][]byte) {
 	// Each field is counted when it is read and when it is written.
-	p := protobufText{left: 2 * c.rules.limits.items(), depth: c.rules.limits.depth}
+	p := protobufText{left: 2 * c.rules.limits.items(), depth: c.rules.limits.depth, types: c.in.Descriptors}
 	var s shape
 	if d == nil {
 		if s = p.infer(slices.Concat(ref, cand), 0); s == nil {

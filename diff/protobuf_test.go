@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/anypb"
 	"pgregory.net/rapid"
 )
 
@@ -100,20 +101,26 @@ func testFiles() *descriptorpb.FileDescriptorSet {
 			f("id", 1, i64, false, ""), f("name", 2, str, false, ""), f("score", 3, s32, true, ""), f("state", 4, enm, false, ".shop.State"),
 			f("friend", 5, msg, false, ".shop.User"), f("tags", 6, msg, true, ".shop.User.TagsEntry"), f("ratio", 7, dbl, false, ""),
 			f("blob", 8, byt, false, ""), in(f("mail", 9, str, false, ""), 0), in(f("phone", 10, str, false, ""), 0), f("on", 11, bol, false, ""),
-			f("f", 12, flt, true, ""), f("delta", 13, i32, false, ""),
+			f("f", 12, flt, true, ""), f("delta", 13, i32, false, ""), f("any", 14, msg, false, ".google.protobuf.Any"),
 		},
 		OneofDecl: []*descriptorpb.OneofDescriptorProto{{Name: proto.String("contact")}},
 		NestedType: []*descriptorpb.DescriptorProto{{
 			Name: proto.String("TagsEntry"), Field: []*fd{f("key", 1, str, false, ""), f("value", 2, i32, false, "")}, Options: &descriptorpb.MessageOptions{MapEntry: proto.Bool(true)},
 		}},
 	}
-	return &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{{
-		Name: proto.String("shop.proto"), Package: proto.String("shop"), Syntax: proto.String("proto3"), MessageType: []*descriptorpb.DescriptorProto{user},
+	safe := &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_NO_SIDE_EFFECTS.Enum()}
+	idempotent := &descriptorpb.MethodOptions{IdempotencyLevel: descriptorpb.MethodOptions_IDEMPOTENT.Enum()}
+	return &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(anypb.File_google_protobuf_any_proto), {
+		Name: proto.String("shop.proto"), Dependency: []string{"google/protobuf/any.proto"}, Package: proto.String("shop"), Syntax: proto.String("proto3"), MessageType: []*descriptorpb.DescriptorProto{user},
 		EnumType: []*descriptorpb.EnumDescriptorProto{{Name: proto.String("State"), Value: []*descriptorpb.EnumValueDescriptorProto{
 			{Name: proto.String("NONE"), Number: proto.Int32(0)}, {Name: proto.String("OPEN"), Number: proto.Int32(1)},
 		}}},
 		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Users"), Method: []*descriptorpb.MethodDescriptorProto{
-			{Name: proto.String("Get"), InputType: proto.String(".shop.User"), OutputType: proto.String(".shop.User")},
+			{Name: proto.String("Get"), InputType: proto.String(".shop.User"), OutputType: proto.String(".shop.User"), Options: safe},
+			{Name: proto.String("Watch"), InputType: proto.String(".shop.User"), OutputType: proto.String(".shop.User"), Options: safe, ServerStreaming: proto.Bool(true)},
+			{Name: proto.String("Talk"), InputType: proto.String(".shop.User"), OutputType: proto.String(".shop.User"), Options: safe, ClientStreaming: proto.Bool(true)},
+			{Name: proto.String("Put"), InputType: proto.String(".shop.User"), OutputType: proto.String(".shop.User"), Options: idempotent},
+			{Name: proto.String("Drop"), InputType: proto.String(".shop.User"), OutputType: proto.String(".shop.User")},
 		}}},
 	}}}
 }
@@ -129,6 +136,20 @@ func testDescriptors(t testing.TB) *Descriptors {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// anyOf is a user with a google.protobuf.Any.
+func anyOf(typ string, value []byte) []byte {
+	return message(14, message(1, "type.googleapis.com/"+typ, 2, value))
+}
+
+func TestSafeMethods(t *testing.T) {
+	if got, want := testDescriptors(t).SafeMethods(), []string{"/shop.Users/Get", "/shop.Users/Watch"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := (*Descriptors)(nil).SafeMethods(); got != nil {
+		t.Errorf("without descriptors: %q", got)
+	}
 }
 
 func TestProtobufByName(t *testing.T) {
@@ -165,6 +186,13 @@ func TestProtobufByName(t *testing.T) {
 		{"a negative number", message(13, int(-1)), message(13, 1), []string{"body changed $.delta -1|1"}},
 		{"an unknown field", message(1, 7, 99, "x"), message(1, 7, 99, "y"), []string{"body changed $['#99'][0] bytes eA==|bytes eQ=="}},
 		{"another wire type", message(1, 7), message(1, "7"), []string{"body removed $.id 7|", "body added $['#1'] |[\"bytes Nw==\"]"}},
+		{"any", anyOf("shop.User", message(2, "a")), anyOf("shop.User", message(2, "b")), []string{"body changed $.any.value.name a|b"}},
+		{"any, spelled differently", anyOf("shop.User", message(1, 7, 2, "a")), anyOf("shop.User", message(2, "a", 1, 7)), nil},
+		{"any in any", anyOf("shop.User", anyOf("shop.User", message(2, "a"))), anyOf("shop.User", anyOf("shop.User", message(2, "b"))), []string{"body changed $.any.value.any.value.name a|b"}},
+		{"any of an unknown type", anyOf("shop.None", message(2, "a")), anyOf("shop.None", message(2, "b")), []string{"body changed $.any.value EgFh|EgFi"}},
+		{"any that is none", anyOf("shop.User", message(2, "a")), anyOf("shop.User", []byte{0xff}), []string{`body type_changed $.any.value {"name":"a"}|bytes /w==`}},
+		{"any of other types", anyOf("shop.User", message(2, "a")), anyOf("google.protobuf.Any", message(1, "x")), []string{
+			"body changed $.any.type_url type.googleapis.com/shop.User|type.googleapis.com/google.protobuf.Any", "body removed $.any.value.name a|", "body added $.any.value.type_url |x"}},
 		{"a message that is none", message(5, message(2, "a")), message(5, []byte{0xff}), []string{"body type_changed $.friend {\"name\":\"a\"}|bytes /w=="}},
 	} {
 		got := brief(r.Compare(get(), answer(200, string(tt.ref), p), answer(200, string(tt.cand), p), in).Differences)

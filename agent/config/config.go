@@ -236,6 +236,11 @@ type Compare struct {
 	// Arrays are arrays of JSON bodies that are not compared by order. Default
 	// none.
 	Arrays []Array `yaml:"arrays"`
+	// Descriptors is a file of protobuf types, as protoc --include_imports
+	// --descriptor_set_out writes it: fields of protobuf and gRPC bodies have their
+	// names, and methods with idempotency_level NO_SIDE_EFFECTS are replayed as if
+	// replay.grpc named them. Default "": fields go by their numbers.
+	Descriptors string `yaml:"descriptors"`
 	// MaxDepth is the nesting down to which JSON is compared by value; below it
 	// what differs is not_fully_compared. Default 128, at most 10000.
 	MaxDepth int `yaml:"max_depth"`

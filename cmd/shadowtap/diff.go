@@ -24,6 +24,8 @@ func diffCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "rules", Usage: "`FILE` with rules (ignore, equal, arrays, ...), or a configuration"},
 			&cli.StringFlag{Name: "experiment", Usage: "`NAME` of the experiment whose rules count, if the configuration has several"},
+			&cli.StringFlag{Name: "descriptors", Usage: "`FILE` of protobuf types (protoc --include_imports --descriptor_set_out=FILE): names instead of numbers"},
+			&cli.StringFlag{Name: "grpc", Usage: "`METHOD` that the answers are of, /package.Service/Method: the descriptors have its type"},
 			&cli.BoolFlag{Name: "ignored", Usage: "print what is ignored too, and by which rule"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object: outcome and every difference"},
 		},
@@ -34,6 +36,7 @@ func diffCommand() *cli.Command {
 			different, err := agent.Diff(agent.DiffOptions{
 				Reference: c.Args().Get(0), Candidate: c.Args().Get(1), Stdin: os.Stdin,
 				Rules: c.String("rules"), Experiment: c.String("experiment"),
+				Descriptors: c.String("descriptors"), GRPC: c.String("grpc"),
 				Out: c.App.Writer, Warn: c.App.ErrWriter,
 				JSON: c.Bool("json"), Ignored: c.Bool("ignored"), Color: colored(c.App.Writer),
 			})
