@@ -2,12 +2,16 @@ package redact
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -284,6 +288,44 @@ func TestModes(t *testing.T) {
 			if b.Truncated || b.Text != `{"id":42,"name":"Eve","note":"x"}` {
 				t.Errorf("full: body %+v", b)
 			}
+		}
+	}
+}
+
+// TestDigestsAreKeyed: in no mode a record has a hash that anybody could make of a
+// guess, and with another key each digest is another one.
+func TestDigestsAreKeyed(t *testing.T) {
+	for _, mode := range []Mode{Differences, Full, Digests} {
+		in := compared(t, newInput())
+		in.Candidate.Response.Body.Digested, in.Candidate.Response.Body.Digest = true, sha256.Sum256(in.Candidate.Response.Body.Bytes)
+		guesses := []string{"Ada", "Eve", `"Ada"`, `"Eve"`, "42", in.Exchange.Request.Target, string(in.Exchange.Response.Body.Bytes), string(in.Candidate.Response.Body.Bytes)}
+		for _, f := range in.Candidate.Response.Header {
+			guesses = append(guesses, f.Value)
+		}
+		one := newRedactor(t, Config{Values: mode}).Record(in)
+		other := newRedactor(t, Config{Values: mode, Key: bytes.Repeat([]byte("o"), KeySize), KeyID: "k"}).Record(in)
+		j := string(one.JSON())
+		for _, g := range guesses {
+			sum := sha256.Sum256([]byte(g))
+			for _, s := range []string{hex.EncodeToString(sum[:])[:16], base64.StdEncoding.EncodeToString(sum[:])[:20]} {
+				if strings.Contains(j, s) {
+					t.Errorf("%v: the bare SHA-256 of %q is in %s", mode, g, j)
+				}
+			}
+		}
+		token := regexp.MustCompile(`~k\.[0-9a-f]{16}`)
+		a := token.FindAllString(j, -1)
+		if len(a) < 4 {
+			t.Errorf("%v: only %d digests in %s", mode, len(a), j)
+		}
+		for _, s := range token.FindAllString(string(other.JSON()), -1) {
+			if slices.Contains(a, s) {
+				t.Errorf("%v: %s is the same under two keys", mode, s)
+			}
+		}
+		b := one.Divergence().Candidate.Body
+		if want := newRedactor(t, Config{}).tokens.Load().token("body", string(in.Candidate.Response.Body.Digest[:])); b.Digest != want {
+			t.Errorf("%v: the body's digest is %q, want %q", mode, b.Digest, want)
 		}
 	}
 }
