@@ -93,7 +93,11 @@ type comparison struct {
 	probing, excused bool
 	probes           int
 
+	// diffs is what was found. A single difference lies in one, which becomes the
+	// Result; more of them lie in many, which is used again.
 	diffs     []Difference
+	one       *single
+	many      []Difference
 	ignored   int // in diffs
 	divergent bool
 
@@ -118,14 +122,39 @@ type comparison struct {
 	fieldOrder       []int32
 }
 
+// single is the memory of a Result with one difference, the most frequent case.
+type single struct {
+	res  Result
+	diff [1]Difference
+}
+
+// slot appends an empty difference. It is valid until the next one.
+func (c *comparison) slot() *Difference {
+	switch len(c.diffs) {
+	case 0:
+		c.one = new(single)
+		c.diffs = c.one.diff[:]
+	case 1:
+		c.many = append(c.many[:0], c.one.diff[0], Difference{})
+		c.one.diff[0] = Difference{}
+		c.diffs = c.many
+	default:
+		c.diffs = append(c.diffs, Difference{})
+	}
+	return &c.diffs[len(c.diffs)-1]
+}
+
 func newComparison(r *Rules) *comparison {
 	return &comparison{rules: r, walker: walker{rules: r, seed: r.seed}}
 }
 
 // release forgets everything that belongs to others.
 func (c *comparison) release() {
-	clear(c.diffs)
-	c.diffs = c.diffs[:0]
+	if len(c.diffs) > 1 {
+		clear(c.diffs)
+		c.many = c.diffs[:0]
+	}
+	c.diffs, c.one = nil, nil
 	c.in = Input{}
 	c.base, c.nested, c.target, c.grpcCodings = nil, 0, "", [2]string{}
 	c.ignored, c.divergent, c.carried, c.decoded = 0, false, false, false
@@ -158,16 +187,22 @@ func (c *comparison) room(ignored bool) bool {
 		return true
 	case !c.full:
 		c.full = true
-		c.diffs = append(c.diffs, Difference{Aspect: c.aspect, Kind: KindNotFullyCompared, Detail: detailCount})
+		*c.slot() = Difference{Aspect: c.aspect, Kind: KindNotFullyCompared, Detail: detailCount}
 	}
 	return false
 }
 
 // add takes a difference of the aspect.
 func (c *comparison) add(d Difference) {
-	if !c.room(d.Ignored) {
-		return
+	if c.room(d.Ignored) {
+		s := c.slot()
+		*s = d
+		c.count(s)
 	}
+}
+
+// count fills in what is the same for all differences of the aspect.
+func (c *comparison) count(d *Difference) {
 	d.Aspect = c.aspect
 	if c.excuse != "" && !d.Ignored {
 		d.Ignored, d.Rule = true, c.excuse
@@ -181,7 +216,6 @@ func (c *comparison) add(d Difference) {
 		c.found++
 		c.divergent = true
 	}
-	c.diffs = append(c.diffs, d)
 }
 
 // result puts the differences in order: they were found in the order body (up
@@ -191,29 +225,26 @@ func (c *comparison) result(body, header int, why string) *Result {
 	if n == 0 && why == "" {
 		return &c.rules.equal
 	}
-	// One piece of memory for the most frequent case, one difference.
-	one := &struct {
-		res   Result
-		first [1]Difference
-	}{}
-	res := &one.res
+	if n == 0 {
+		return &Result{Outcome: NotComparable, Why: why}
+	}
+	res := &c.one.res
 	res.Why = why
 	switch {
 	case why != "":
 		res.Outcome = NotComparable
 	case c.divergent:
 		res.Outcome = Divergent
-	case n > 0:
+	default:
 		res.Outcome = Ignored
 	}
-	if n > 0 {
-		d := one.first[:0]
-		if n > len(one.first) {
-			d = make([]Difference, 0, n)
-		}
-		d = append(d, c.diffs[body:header]...)
-		d = append(d, c.diffs[:body]...)
-		res.Differences = append(d, c.diffs[header:]...)
+	if n == 1 {
+		res.Differences = c.diffs
+		return res
 	}
+	d := make([]Difference, 0, n)
+	d = append(d, c.diffs[body:header]...)
+	d = append(d, c.diffs[:body]...)
+	res.Differences = append(d, c.diffs[header:]...)
 	return res
 }

@@ -125,6 +125,8 @@ func (k ValueKind) String() string { return valueKindWords[k] }
 // Value is one side of a difference, in the clear and bounded.
 type Value struct {
 	Kind ValueKind
+	// Truncated says that Text is not the whole.
+	Truncated bool
 	// Text is the value or a piece of it, at most RuleConfig.MaxValue bytes.
 	// Null, booleans and numbers are spelled as in the body. A string is what
 	// the escapes stand for; a lone surrogate keeps its escape, and bytes
@@ -138,8 +140,6 @@ type Value struct {
 	// long texts outside JSON, where Text begins a little ahead of the first
 	// byte that differs.
 	Offset int64
-	// Truncated says that Text is not the whole.
-	Truncated bool
 	// SHA256 is that of the whole in hex, for a body or a part that was compared
 	// as bytes; else "".
 	SHA256 string

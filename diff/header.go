@@ -189,19 +189,19 @@ func (c *comparison) field(ref, cand lines) {
 		c.cookies(name, ref, cand)
 		return
 	}
-	d := Difference{Kind: KindChanged, Path: name, Ignored: ignored, Rule: rule}
+	kind := KindChanged
 	switch {
 	case cand.len() == 0:
-		d.Kind = KindRemoved
+		kind = KindRemoved
 	case ref.len() == 0:
-		d.Kind = KindAdded
+		kind = KindAdded
 	case ignored:
 	case class == classPresence:
-		d.Ignored = true
+		ignored = true
 	case class == classLocation:
-		d.Ignored = ref.len() == 1 && cand.len() == 1 && c.sameLocation(ref.value(0), cand.value(0))
+		ignored = ref.len() == 1 && cand.len() == 1 && c.sameLocation(ref.value(0), cand.value(0))
 	case class == classMediaType:
-		d.Ignored = ref.len() == 1 && cand.len() == 1 && sameMediaType(ref.value(0), cand.value(0))
+		ignored = ref.len() == 1 && cand.len() == 1 && sameMediaType(ref.value(0), cand.value(0))
 	case ref.len() == 1 && cand.len() == 1 && strings.IndexByte(ref.value(0), ',') < 0 && strings.IndexByte(cand.value(0), ',') < 0:
 	default:
 		a, b := elements(ref), elements(cand)
@@ -211,18 +211,21 @@ func (c *comparison) field(ref, cand lines) {
 		slices.Sort(a)
 		slices.Sort(b)
 		if slices.Equal(a, b) {
-			d.Kind = KindReordered
+			kind = KindReordered
 		}
 	}
-	if !d.Ignored && ref.len() > 0 && ref.len() == cand.len() {
-		d.Rule = c.fieldRule(name, ref, cand)
-		d.Ignored = d.Rule != ""
+	if !ignored && ref.len() > 0 && ref.len() == cand.len() {
+		rule = c.fieldRule(name, ref, cand)
+		ignored = rule != ""
 	}
-	if !c.room(d.Ignored) {
+	if !c.room(ignored) {
 		return
 	}
-	d.Reference, d.Candidate = c.fieldValue(ref), c.fieldValue(cand)
-	c.add(d)
+	d := c.slot()
+	d.Kind, d.Path, d.Ignored, d.Rule = kind, name, ignored, rule
+	c.fieldValue(&d.Reference, ref)
+	c.fieldValue(&d.Candidate, cand)
+	c.count(d)
 }
 
 // fieldRule gives the name of the rule by which each line of a field that
@@ -312,14 +315,15 @@ func elements(l lines) []string {
 	return all
 }
 
-// fieldValue is the field's value as a Value: its lines joined by a comma and a
-// space.
-func (c *comparison) fieldValue(l lines) Value {
+// fieldValue sets v, which is empty, to the field's value: its lines joined by a
+// comma and a space.
+func (c *comparison) fieldValue(v *Value, l lines) {
 	switch l.len() {
 	case 0:
-		return Value{}
+		return
 	case 1:
-		return c.stringValue(l.value(0))
+		c.setString(v, l.value(0))
+		return
 	}
 	n := 2 * (l.len() - 1)
 	for k := range l.i {
@@ -336,18 +340,22 @@ func (c *comparison) fieldValue(l lines) Value {
 			break
 		}
 	}
-	v := c.stringValue(b.String())
+	c.setString(v, b.String())
 	v.Size = int64(n)
 	v.Truncated = int64(len(v.Text)) < v.Size
+}
+
+func (c *comparison) stringValue(s string) (v Value) {
+	c.setString(&v, s)
 	return v
 }
 
-func (c *comparison) stringValue(s string) Value {
-	v := Value{Kind: ValueString, Text: s, Size: int64(len(s))}
+// setString sets v, which is empty, to a string.
+func (c *comparison) setString(v *Value, s string) {
+	v.Kind, v.Text, v.Size = ValueString, s, int64(len(s))
 	if most := c.rules.limits.value; len(s) > most {
 		v.Text, v.Truncated = string(cutText([]byte(s[:most+1]), most)), true
 	}
-	return v
 }
 
 // sameMediaType says whether two Content-Types mean the same (RFC 9110 section
