@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,6 +76,7 @@ type Agent struct {
 	experiments []*experiment
 	redactor    *redact.Redactor
 	publisher   *publish.Publisher
+	windows     *windows // nil without experiments
 	lines       *exchangeLines
 
 	maps     *bpf.Maps
@@ -194,7 +195,7 @@ func New(o Options) (_ *Agent, err error) {
 }
 
 // build makes what does not depend on where packets come from.
-func (a *Agent) build(own ownReplay, source string) (err error) {
+func (a *Agent) build(own replay.OwnReplay, source string) (err error) {
 	c := a.cfg
 	if a.redactor, err = newRedactor(c, source != redact.SourceLive); err != nil {
 		return err
@@ -216,7 +217,10 @@ func (a *Agent) build(own ownReplay, source string) (err error) {
 	}
 	id := &identity{
 		node: nodeName(), namespace: os.Getenv("POD_NAMESPACE"), pod: os.Getenv("POD_NAME"),
-		version: a.opt.Version, bootID: bootID(), revision: c.Revision(), source: source,
+		version: a.opt.Version, bootID: uuid(), revision: c.Revision(), source: source,
+	}
+	if a.windows, err = newWindows(c, a.sampler, id, a.redactor, a.publisher, a.log); err != nil {
+		return err
 	}
 	// Connections have half of the heap, bodies in replay and comparisons a
 	// quarter each.
@@ -228,7 +232,7 @@ func (a *Agent) build(own ownReplay, source string) (err error) {
 			return err
 		}
 		x.descriptors = types[i]
-		x.sampler, x.redactor, x.publisher, x.identity, x.gate = a.sampler, a.redactor, a.publisher, id, g
+		x.sampler, x.redactor, x.publisher, x.identity, x.gate, x.windows = a.sampler, a.redactor, a.publisher, id, g, a.windows
 		a.experiments = append(a.experiments, x)
 	}
 	return nil
@@ -237,13 +241,13 @@ func (a *Agent) build(own ownReplay, source string) (err error) {
 func (a *Agent) newShard(memory int64, file bool) (*shard, error) {
 	k := &keeper{experiments: a.experiments, lines: a.lines}
 	if a.sampler != nil {
-		k.sample = a.sampler.Shard()
+		k.sample, k.tally = a.sampler.Shard(), newTally(a.windows)
 	}
 	s, err := newShard(shardConfig{keeper: k, sink: k, memory: memory, body: int64(a.cfg.Capture.MaxBody), file: file})
 	if err != nil {
 		return nil, err
 	}
-	s.sample = k.sample
+	s.sample, s.tally = k.sample, k.tally
 	a.shards = append(a.shards, s)
 	return s, nil
 }
@@ -259,8 +263,8 @@ func (a *Agent) Close() {
 }
 
 // Run captures until ctx ends, then stops in order: what begins now is refused,
-// what has begun is read on for stop.drain at most, the taps are detached, the rings emptied, replays finished, sinks
-// flushed, all within stop.deadline. It returns nil on a clean stop.
+// what has begun is read on for stop.drain at most, the taps are detached, the rings emptied, replays finished, the windows
+// handed out, sinks flushed, all within stop.deadline. It returns nil on a clean stop.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.Close()
 	if err := neverPreempt(); err != nil {
@@ -286,9 +290,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	watch, endWatch := context.WithCancel(context.Background())
 	defer endWatch()
 
-	var g, sending, replaying, reading errgroup.Group
+	// Windows wait for room in the sinks' queues until the deadline.
+	wait, endWait := context.WithCancel(send)
+	defer endWait()
+	var g, sending, counting, replaying, reading errgroup.Group
 	reading.Go(func() error { defer crash.Guard(); return a.live.Run(read) })
 	sending.Go(func() error { return a.publisher.Run(send) })
+	if a.windows != nil {
+		counting.Go(func() error {
+			defer crash.Guard()
+			a.windows.run(watch, wait)
+			return nil
+		})
+	}
 	for _, x := range a.experiments {
 		replaying.Go(func() error { defer crash.Guard(); return x.replayer.Run(replays) })
 	}
@@ -331,6 +345,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	late := time.AfterFunc(a.cfg.Stop.Deadline.D(), func() {
 		a.log.Warn("stop takes too long: cutting it short", "deadline", a.cfg.Stop.Deadline.D())
 		endReplays() // the sinks have the deadline from Stop
+		endWait()
 	})
 	defer late.Stop()
 
@@ -353,6 +368,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	err = errors.Join(err, replaying.Wait())
 	endReplays()
 	flush, cancel := context.WithDeadline(context.Background(), deadline)
+	if a.windows != nil {
+		err = errors.Join(err, counting.Wait())
+		a.windows.flush(flush, time.Now())
+	}
 	if a.publisher.Stop(flush) != nil {
 		err = errors.Join(err, fmt.Errorf("%w within stop.deadline, %s: they are counted as dropped", ErrUndelivered, a.cfg.Stop.Deadline.D()))
 	}
@@ -518,7 +537,7 @@ func (a *Agent) Counts() []telemetry.Count {
 	}
 	c.shards(a.shards)
 	c.experiments(a.sampler, a.experiments)
-	c = append(c, deliveries(a.publisher)...)
+	c = append(c, deliveries(a.publisher, a.windows)...)
 	return c
 }
 
@@ -539,13 +558,13 @@ func nodeName() string {
 	return n
 }
 
-// bootID names this run of the machine.
-func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
+// uuid is a random one (RFC 9562 section 5.4). It names one start of the agent,
+// whose windows are numbered from 1.
+func uuid() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // ErrPrivilege is the cause of errors that a user with more privileges, or a

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/shadowtap/shadowtap/agent/sample"
+	"github.com/shadowtap/shadowtap/diff/verdict"
 	"github.com/shadowtap/shadowtap/reassembly"
 )
 
@@ -44,12 +45,16 @@ func newLoad(tb testing.TB, conns, size int) *load {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	k := &keeper{sample: s.Shard()}
+	w, err := countWindows(verdict.CollectorConfig{Experiments: []verdict.CollectorExperiment{{Name: "x", SampleBy: "request", Routes: []string{"/users/{id}"}}}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	k := &keeper{sample: s.Shard(), tally: newTally(w)}
 	l := &load{now: 1_700_000_000_000_000_000}
 	if l.shard, err = newShard(shardConfig{keeper: k, sink: k, memory: 64 << 20}); err != nil {
 		tb.Fatal(err)
 	}
-	l.shard.sample = k.sample
+	l.shard.sample, l.shard.tally = k.sample, k.tally
 	l.request = []byte("GET /users/12345?full=1 HTTP/1.1\r\nHost: users.example.com\r\nUser-Agent: curl/8\r\nAccept: */*\r\nX-Request-Id: 7b3bf470-9456-11ee\r\n\r\n")
 	for b := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size)); len(b) > 0; b = b[min(len(b), 1448):] {
 		l.answers = append(l.answers, b[:min(len(b), 1448)])

@@ -30,7 +30,7 @@ var mayImport = map[string]string{
 	"agent/replay":        "agent/crash reassembly/exchange reassembly reassembly/http1 golang.org/x/net golang.org/x/time github.com/sony/gobreaker/v2",
 	"diff":                "reassembly/exchange github.com/klauspost/compress github.com/andybalholm/brotli golang.org/x/net/html google.golang.org/protobuf",
 	"diff/verdict":        "diff",
-	"agent/redact":        "diff reassembly/exchange github.com/klauspost/compress/zstd github.com/andybalholm/brotli golang.org/x/net/html/charset",
+	"agent/redact":        "diff diff/verdict reassembly/exchange github.com/klauspost/compress/zstd github.com/andybalholm/brotli golang.org/x/net/html/charset",
 	"agent/publish":       "agent/redact agent/screen github.com/twmb/franz-go",
 	// Only the client library of metrics; what the numbers mean is not its
 	// business, so it knows no room.

@@ -16,6 +16,7 @@ import (
 	"github.com/shadowtap/shadowtap/agent/sample"
 	"github.com/shadowtap/shadowtap/bpf"
 	"github.com/shadowtap/shadowtap/diff"
+	"github.com/shadowtap/shadowtap/diff/verdict"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
@@ -35,6 +36,8 @@ type experiment struct {
 	publisher *publish.Publisher
 	identity  *identity
 	gate      *gate
+	windows   *windows
+	tickets   tickets
 	now       func() time.Time
 
 	// comparisons counts by outcome and reason, in the order of
@@ -114,12 +117,25 @@ func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay
 		TLS:  replay.TLS{CA: t.CAFile, Cert: t.CertFile, Key: t.KeyFile, ServerName: t.ServerName, Insecure: t.InsecureSkipVerify},
 		Host: e.Candidate.Host, Trace: e.Candidate.Trace, Credentials: replay.Credentials(e.Candidate.Credentials),
 		Timeout: e.Replay.Timeout.D(), MaxInFlight: e.Replay.MaxInFlight, MaxRate: float64(e.Replay.MaxRate), Memory: memory,
-		MaxBody: int64(c.Capture.MaxBody), OwnReplay: own, Log: log, Done: x.done,
+		MaxBody: int64(c.Capture.MaxBody), OwnReplay: own, Log: log, Done: x.done, Skipped: x.skipped,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("experiments[%d]: %w", i, err)
 	}
 	return x, nil
+}
+
+// submit hands an exchange to replay, and to the windows first.
+func (x *experiment) submit(ex *exchange.Exchange) {
+	x.tickets.put(ex, x.windows.selected(x.index, ex))
+	x.replayer.Submit(ex)
+}
+
+// skipped counts in the windows what was not compared.
+func (x *experiment) skipped(ex *exchange.Exchange, r replay.Result) {
+	if t, ok := x.tickets.take(ex); ok {
+		x.windows.collector.Skip(t, unreplayed[r], verdict.ControlNotChosen)
+	}
 }
 
 // done compares a replay with the reference. Several goroutines call it; the
@@ -139,28 +155,44 @@ func (x *experiment) done(ex *exchange.Exchange, o *replay.Outcome) {
 	if n := x.comparisons[res.Outcome][res.Why]; n != nil {
 		n.Add(1)
 	}
-	if res.Outcome == diff.Divergent || res.Outcome == diff.NotComparable {
-		x.publish(ex, o, res)
+	fingerprints := x.fingerprints(ex, res)
+	if t, ok := x.tickets.take(ex); ok {
+		x.windows.collector.Compare(t, pairOf(ex, o, res, fingerprints))
 	}
+	if res.Outcome == diff.Divergent || res.Outcome == diff.NotComparable {
+		x.publish(ex, o, res, fingerprints)
+	}
+}
+
+func (x *experiment) route(ex *exchange.Exchange) string {
+	return x.sampler.Route(x.index, int(ex.Decision.Choices[x.index].Route)).Path
+}
+
+// fingerprints are the distinct ones of the differences that count, sorted; none
+// unless the pair is divergent.
+func (x *experiment) fingerprints(ex *exchange.Exchange, res *diff.Result) (list []string) {
+	if res.Outcome != diff.Divergent {
+		return nil
+	}
+	route := x.route(ex)
+	for i := range res.Differences {
+		if d := &res.Differences[i]; !d.Ignored {
+			list = append(list, diff.Fingerprint(x.cfg.Name, route, d))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // publish asks the cap first, so that a flood of one divergence costs little,
 // and hands on what is redacted.
-func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff.Result) {
-	route := x.sampler.Route(x.index, int(ex.Decision.Choices[x.index].Route)).Path
+func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff.Result, fingerprints []string) {
 	ad := publish.Admission{
-		Experiment: x.cfg.Name, Route: route, ExchangeID: string(ex.ID), Why: res.Why,
-		Time: time.Unix(0, ex.Request.FirstByte),
+		Experiment: x.cfg.Name, Route: x.route(ex), ExchangeID: string(ex.ID), Why: res.Why,
+		Fingerprints: fingerprints, Time: time.Unix(0, ex.Request.FirstByte),
 	}
 	if res.Outcome == diff.Divergent {
 		ad.Why = ""
-		for i := range res.Differences {
-			if d := &res.Differences[i]; !d.Ignored {
-				ad.Fingerprints = append(ad.Fingerprints, diff.Fingerprint(x.cfg.Name, route, d))
-			}
-		}
-		slices.Sort(ad.Fingerprints)
-		ad.Fingerprints = slices.Compact(ad.Fingerprints)
 	}
 	if weight, ok := x.publisher.Admit(ad); ok {
 		x.publisher.Publish(x.record(ex, o, res, weight))

@@ -10,6 +10,7 @@ import (
 // shard's goroutine.
 type keeper struct {
 	sample      *sample.Shard // nil without experiments
+	tally       *tally        // nil without experiments
 	experiments []*experiment
 	lines       *exchangeLines // nil without --exchanges
 }
@@ -31,6 +32,9 @@ func (k *keeper) Complete(c *exchange.Complete) {
 	if k.sample != nil {
 		k.sample.Completed(c.Decision, c.Doubt, sample.CompletedInfo{Time: c.Start + c.TTFB, TTFB: c.TTFB, Status: c.Status, GRPCStatus: c.GRPCStatus})
 	}
+	if k.tally != nil {
+		k.tally.complete(c)
+	}
 	if c.Exchange == nil {
 		return
 	}
@@ -39,10 +43,14 @@ func (k *keeper) Complete(c *exchange.Complete) {
 	}
 	for i := range k.experiments {
 		if c.Decision.Choices[i].Selection == exchange.Selected {
-			k.experiments[i].replayer.Submit(c.Exchange)
+			k.experiments[i].submit(c.Exchange)
 		}
 	}
 }
 
 // Lost implements exchange.Sink.
-func (k *keeper) Lost(exchange.Lost) {}
+func (k *keeper) Lost(l exchange.Lost) {
+	if k.tally != nil {
+		k.tally.lost(l)
+	}
+}

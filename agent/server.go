@@ -144,6 +144,13 @@ func (a *Agent) gauges() []telemetry.Gauge {
 		g = append(g, telemetry.Gauge{Name: "tap_attached", Help: "1 while the tap is first in its chain.", Labels: l, Value: attached},
 			telemetry.Gauge{Name: "tap_displaced_total", Help: "How often the tap stopped being first in its chain.", Labels: l, Value: float64(t.Displaced), Total: true})
 	}
+	if a.windows != nil {
+		st := a.windows.collector.Stats()
+		g = append(g, telemetry.Gauge{Name: "windows_open", Help: "Windows that are not over yet.", Value: float64(st.Open)},
+			telemetry.Gauge{Name: "windows_pending", Help: "Selected requests in them of which it is not known yet what becomes.", Value: float64(st.Pending)},
+			telemetry.Gauge{Name: "fingerprints", Help: "Fingerprints that are counted by themselves.", Value: float64(st.Fingerprints)},
+			telemetry.Gauge{Name: "coarse_differences_total", Help: "Differences whose key group could not be told apart for want of memory.", Value: float64(st.Coarse), Total: true})
+	}
 	for _, x := range a.experiments {
 		st := x.replayer.Stats()
 		l := telemetry.Labels("experiment", x.cfg.Name, "target", "candidate")

@@ -21,6 +21,7 @@ type shard struct {
 	http1  *http1.Parser
 	http2  *http2.Parser
 	sample *sample.Shard // nil without experiments
+	tally  *tally        // nil without experiments
 	// stop is when the agent began to stop, in nanoseconds since the Unix
 	// epoch; 0 before. Any goroutine may set it.
 	stop atomic.Int64
@@ -112,12 +113,18 @@ func (s *shard) Tick(now int64) {
 	if s.sample != nil {
 		s.sample.Tick(now)
 	}
+	if s.tally != nil {
+		s.tally.tick(now)
+	}
 	s.publish()
 }
 
 // close ends what is open and publishes the last counts.
 func (s *shard) close(why reassembly.Close) {
 	s.asm.Close(why)
+	if s.tally != nil {
+		s.tally.flush()
+	}
 	s.publish()
 }
 

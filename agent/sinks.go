@@ -76,7 +76,7 @@ func newSink(s config.Sink, name string, t Terminal, env []string, log *slog.Log
 		for _, w := range warnings {
 			log.Warn(w)
 		}
-		return publish.NewKafka(publish.KafkaConfig{Name: name, Topic: s.Kafka.Topic, Properties: p, Log: log})
+		return publish.NewKafka(publish.KafkaConfig{Name: name, Topic: s.Kafka.Topic, Windows: s.Kafka.Windows, Properties: p, Log: log})
 	case s.JSONL != nil:
 		return publish.NewJSONLines(publish.JSONLinesConfig{Name: name, Path: s.JSONL.Path, Stdout: t.Out, Log: log})
 	}
@@ -88,13 +88,19 @@ func newTerminal(name string, t Terminal, log *slog.Logger) (publish.Sink, error
 }
 
 // deliveries gives the deliveries lines of the ledger.
-func deliveries(p *publish.Publisher) []telemetry.Count {
+func deliveries(p *publish.Publisher, w *windows) []telemetry.Count {
 	var c counts
 	if p == nil {
 		return nil
 	}
 	for _, s := range p.Stats() {
-		labels := []string{"sink", s.Sink, "record", "divergence"}
+		if s.Record == redact.KindWindow && w == nil {
+			continue
+		}
+		labels := []string{"sink", s.Sink, "record", s.Record.String()}
+		if s.Record == redact.KindWindow {
+			c.add("deliveries", telemetry.Left, w.made.Load(), append([]string{"result", "windows"}, labels...)...)
+		}
 		c.add("deliveries", telemetry.InFlight, s.InFlight, labels...)
 		s.Each(func(result, reason string, n uint64) {
 			c.result("deliveries", result, n, append([]string{"reason", reason}, labels...)...)

@@ -17,6 +17,7 @@ import (
 	"github.com/shadowtap/shadowtap/agent/off"
 	"github.com/shadowtap/shadowtap/agent/sample"
 	"github.com/shadowtap/shadowtap/agent/telemetry/admin"
+	"github.com/shadowtap/shadowtap/diff/verdict"
 )
 
 // SwitchOptions say what Off, On and Detach act on.
@@ -134,10 +135,18 @@ func ignoreIf(err error, yes bool) error {
 // CheckConfig finds what only the rooms know: patterns that conflict, rules that
 // do not compile. It is config.Options.Check.
 func CheckConfig(c *config.Config) error {
-	if len(c.Experiments) == 0 {
-		return nil
-	}
 	var all config.Errors
+	var setting *verdict.SettingError
+	if errors.As(VerdictSettings(&c.Verdict).Check(), &setting) {
+		why := "is negative"
+		if setting.Open {
+			why = "is out of range: write more than 0% and less than 100%"
+		}
+		all = append(all, c.Errorf(setting.Key, "%s", why))
+	}
+	if len(c.Experiments) == 0 {
+		return errorsOrNil(all)
+	}
 	if _, err := sample.New(sampleConfig(c, time.Now())); err != nil {
 		var field *sample.FieldError
 		if errors.As(err, &field) {
@@ -155,6 +164,11 @@ func CheckConfig(c *config.Config) error {
 			all = append(all, err)
 		}
 	}
+	return errorsOrNil(all)
+}
+
+// errorsOrNil is nil without errors.
+func errorsOrNil(all config.Errors) error {
 	if len(all) > 0 {
 		return all
 	}

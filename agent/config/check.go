@@ -643,7 +643,9 @@ func (c *checker) sinks() {
 		switch {
 		case s.Kafka != nil:
 			c.topic(at+".kafka.topic", s.Kafka.Topic)
-			c.topic(at+".kafka.windows", s.Kafka.Windows)
+			if s.Kafka.Windows != "" { // which is none
+				c.topic(at+".kafka.windows", s.Kafka.Windows)
+			}
 			c.one(at+".kafka.format", s.Kafka.RecordFormat, "shadowtap", "miffy")
 			if s.Kafka.Topic == s.Kafka.Windows && s.Kafka.Topic != "" {
 				c.fail(at+".kafka.topic", "is the topic of the windows too: their records differ")

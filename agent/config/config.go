@@ -224,7 +224,8 @@ type Replay struct {
 	GRPC []string `yaml:"grpc"`
 	// Order is "free": replays overtake each other.
 	Order string `yaml:"order"`
-	// Warmup is the time after the start that latency leaves out. Default 60s.
+	// Warmup is the time from the first compared request on that latency leaves
+	// out. Default 60s; 0s for none.
 	Warmup Duration `yaml:"warmup"`
 }
 
@@ -370,7 +371,8 @@ type Redaction struct {
 	Patterns []string `yaml:"patterns" env:"elements"`
 }
 
-// Sink is one place that divergences go to. Exactly one of its fields is set.
+// Sink is one place that divergences go to, and but for the terminal the
+// windows. Exactly one of its fields is set.
 type Sink struct {
 	Kafka    *Kafka    `yaml:"kafka"`
 	JSONL    *JSONL    `yaml:"jsonl"`
@@ -394,7 +396,8 @@ func (s Sink) Kind() string {
 type Kafka struct {
 	// Topic of the divergences. Default shadowtap.divergences.
 	Topic string `yaml:"topic"`
-	// Windows is the topic of the window records. Default shadowtap.windows.
+	// Windows is the topic of the window records, "" for none. Default
+	// shadowtap.windows.
 	Windows string `yaml:"windows"`
 	// RecordFormat is "shadowtap" (default) or "miffy".
 	RecordFormat string `yaml:"format"`

@@ -17,9 +17,7 @@ var later = []struct {
 	{"capture.attach", []string{"clsact"}},
 	{"experiments[].control", nil},
 	{"experiments[].replay.order", nil},
-	{"experiments[].replay.warmup", nil},
 	{"experiments[].compare.recheck", nil},
-	{"sinks[].kafka.windows", nil},
 	{"sinks[].kafka.format", []string{"miffy"}},
 	{"spool", nil},
 }

@@ -25,6 +25,7 @@ const topic = "shadowtap.divergences"
 
 // record is a divergence record, as far as the tests compare it.
 type record struct {
+	Schema     string
 	ID         string
 	ExchangeID string `json:"exchange_id"`
 	Experiment string
@@ -61,16 +62,21 @@ func summary(outcome, why, failure string, differences []string) string {
 // validator checks records against the schema in the tree.
 func validator(t *testing.T) func(value string) error {
 	t.Helper()
-	document, err := jsonschema.UnmarshalJSON(strings.NewReader(schema.Divergence()))
+	return compileSchema(t, schema.Divergence())
+}
+
+func compileSchema(t *testing.T, text string) func(value string) error {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
-	if err := compiler.AddResource("divergence.json", document); err != nil {
+	if err := compiler.AddResource("schema.json", document); err != nil {
 		t.Fatal(err)
 	}
-	compiled, err := compiler.Compile("divergence.json")
+	compiled, err := compiler.Compile("schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -194,6 +194,7 @@ func TestSecretsStayOnTheNode(t *testing.T) {
 		texts["Kafka"] += m.Key + "\n" + fmt.Sprint(m.Headers) + "\n" + m.Payload + "\n"
 	}
 	texts["Kafka, raw"] = broker.Raw(t, topic)
+	texts["Kafka, windows"] = broker.Raw(t, windowsTopic)
 
 	// What is no secret is there: the places that are searched are not empty.
 	for _, place := range []string{"JSON lines", "Kafka", "Kafka, raw", "terminal"} {

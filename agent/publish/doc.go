@@ -7,8 +7,9 @@
 // ledger: every record handed to Publish ends, for each sink, as acknowledged,
 // suppressed or dropped with a reason, or is in flight.
 //
-// Nothing here ever blocks its caller or waits for a sink: a full queue drops
-// the newest record and counts it.
+// Publish never blocks its caller or waits for a sink: a full queue drops the
+// newest record and counts it. Window records, which many come at once and none
+// may miss, wait for room as long as PublishWindow's caller says.
 //
 // ReadTopics is the way back: it reads topics to their end, for reports.
 //

@@ -72,6 +72,10 @@ func NewJSONLines(c JSONLinesConfig) (*JSONLines, error) {
 // Name is the sink label of the ledger.
 func (j *JSONLines) Name() string { return j.name }
 
+// Takes says that all kinds of records go into one file; their schema tells them
+// apart.
+func (j *JSONLines) Takes(redact.Kind) bool { return true }
+
 // Deliver writes the record's line.
 func (j *JSONLines) Deliver(rec *redact.Record, done func(Result)) {
 	done(j.write(rec.JSON()))

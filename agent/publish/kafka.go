@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,8 @@ type KafkaConfig struct {
 	Name string
 	// Topic takes the divergence records. Empty means "shadowtap.divergences".
 	Topic string
+	// Windows takes the window records. Empty means that they are not sent.
+	Windows string
 	// Properties are those of the client, from ReadProperties. Nil means the
 	// defaults.
 	Properties *Properties
@@ -35,15 +38,16 @@ type KafkaConfig struct {
 	Log *slog.Logger
 }
 
-// Kafka produces records to a topic: idempotent and acknowledged by all
-// in-sync replicas unless told otherwise, keyed by the route's key. While no
+// Kafka produces records to a topic for each kind: idempotent and acknowledged by
+// all in-sync replicas unless told otherwise, with the record's key. While no
 // broker can be reached it holds records up to queue.buffering.max.messages and
 // .kbytes; then the newest are dropped and counted.
 type Kafka struct {
-	name, topic string
-	log         *slog.Logger
-	create      bool
-	options     []kgo.Opt
+	name    string
+	topics  [redact.NumKinds]string // "" for what is not sent
+	log     *slog.Logger
+	create  bool
+	options []kgo.Opt
 
 	once    sync.Once
 	client  *kgo.Client
@@ -87,14 +91,14 @@ func NewKafka(c KafkaConfig) (*Kafka, error) {
 		c.Properties = &Properties{s: defaults()}
 	}
 	k := &Kafka{
-		name: c.Name, topic: c.Topic, log: c.Log, create: c.Properties.s.autoCreate,
+		name: c.Name, topics: [...]string{redact.KindDivergence: c.Topic, redact.KindWindow: c.Windows}, log: c.Log, create: c.Properties.s.autoCreate,
 		closed: make(chan struct{}), again: make(chan retry, maxAgain), state: errNotYet,
 	}
 	if k.name == "" {
 		k.name = "kafka"
 	}
-	if k.topic == "" {
-		k.topic = "shadowtap.divergences"
+	if k.topics[redact.KindDivergence] == "" {
+		k.topics[redact.KindDivergence] = "shadowtap.divergences"
 	}
 	if c.Version == "" {
 		c.Version = "dev"
@@ -272,6 +276,9 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 // Name is the sink label of the ledger.
 func (k *Kafka) Name() string { return k.name }
 
+// Takes says whether the kind has a topic.
+func (k *Kafka) Takes(kind redact.Kind) bool { return k.topics[kind] != "" }
+
 // open makes the client, once.
 func (k *Kafka) open() error {
 	k.once.Do(func() {
@@ -286,11 +293,11 @@ func (k *Kafka) open() error {
 // Deliver gives a record to the client and returns at once.
 func (k *Kafka) Deliver(rec *redact.Record, done func(Result)) {
 	if err := k.open(); err != nil {
-		k.settle(err, done)
+		k.settle(k.topics[rec.Kind()], err, done)
 		return
 	}
 	headers := rec.Headers()
-	r := &kgo.Record{Topic: k.topic, Key: rec.Key(), Value: rec.JSON(), Headers: make([]kgo.RecordHeader, len(headers))}
+	r := &kgo.Record{Topic: k.topics[rec.Kind()], Key: rec.Key(), Value: rec.JSON(), Headers: make([]kgo.RecordHeader, len(headers))}
 	for i, h := range headers {
 		r.Headers[i] = kgo.RecordHeader{Key: h.Name, Value: []byte(h.Value)}
 	}
@@ -298,7 +305,7 @@ func (k *Kafka) Deliver(rec *redact.Record, done func(Result)) {
 		if errors.Is(err, kerr.MessageTooLarge) && k.retryAlone(r, done) {
 			return
 		}
-		k.settle(err, done)
+		k.settle(r.Topic, err, done)
 	})
 }
 
@@ -325,11 +332,11 @@ func (k *Kafka) retryAlone(r *kgo.Record, done func(Result)) bool {
 func (k *Kafka) resend(ctx context.Context, alone *kgo.Client, r retry) {
 	defer k.againPending.Add(-1)
 	err := alone.ProduceSync(ctx, r.r).FirstErr()
-	k.settle(err, r.done)
+	k.settle(r.r.Topic, err, r.done)
 }
 
 // settle turns an error into a result, counts and remembers it.
-func (k *Kafka) settle(err error, done func(Result)) {
+func (k *Kafka) settle(topic string, err error, done func(Result)) {
 	result := resultOf(err)
 	k.mu.Lock()
 	if result != Stopped && result != TooLarge { // those two say nothing of the way there
@@ -341,7 +348,7 @@ func (k *Kafka) settle(err error, done func(Result)) {
 	}
 	k.mu.Unlock()
 	if first {
-		k.log.Warn("kafka dropped a record; further ones for this reason are only counted", "sink", k.name, "topic", k.topic, "reason", result.String(), "err", err)
+		k.log.Warn("kafka dropped a record; further ones for this reason are only counted", "sink", k.name, "topic", topic, "reason", result.String(), "err", err)
 	}
 	done(result)
 }
@@ -466,7 +473,7 @@ func (k *Kafka) runAgain(ctx context.Context) {
 			select {
 			case r := <-k.again:
 				k.againPending.Add(-1)
-				k.settle(errClosed, r.done)
+				k.settle(r.r.Topic, errClosed, r.done)
 			default:
 				return
 			}
@@ -481,7 +488,7 @@ func (k *Kafka) runAgain(ctx context.Context) {
 				var err error
 				if alone, err = kgo.NewClient(append(k.options[:len(k.options):len(k.options)], kgo.ProducerLinger(0))...); err != nil {
 					k.againPending.Add(-1)
-					k.settle(err, r.done)
+					k.settle(r.r.Topic, err, r.done)
 					continue
 				}
 			}
@@ -497,17 +504,24 @@ func (k *Kafka) ask(ctx context.Context) error {
 	if err := k.client.Ping(ctx); err != nil {
 		return fmt.Errorf("no broker answers: %w", err)
 	}
-	topics, err := k.admin.ListTopics(ctx, k.topic)
-	if err != nil {
-		return fmt.Errorf("ask for topic %s: %w", k.topic, err)
+	var names []string
+	for _, name := range k.topics {
+		if name != "" {
+			names = append(names, name)
+		}
 	}
-	switch t, ok := topics[k.topic]; {
-	case !ok:
-		return nil
-	case errors.Is(t.Err, kerr.UnknownTopicOrPartition) && k.create:
-		return nil // the first record creates it, if the brokers allow that
-	case t.Err != nil:
-		return fmt.Errorf("topic %s: %w", k.topic, t.Err)
+	topics, err := k.admin.ListTopics(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("ask for topic %s: %w", strings.Join(names, ", "), err)
+	}
+	for _, name := range names {
+		switch t, ok := topics[name]; {
+		case !ok:
+		case errors.Is(t.Err, kerr.UnknownTopicOrPartition) && k.create:
+			// The first record creates it, if the brokers allow that.
+		case t.Err != nil:
+			return fmt.Errorf("topic %s: %w", name, t.Err)
+		}
 	}
 	return nil
 }
@@ -520,9 +534,9 @@ func (k *Kafka) become(err error) {
 	k.mu.Unlock()
 	switch {
 	case err == nil && before != nil:
-		k.log.Info("kafka connected", "sink", k.name, "topic", k.topic)
+		k.log.Info("kafka connected", "sink", k.name, "topic", k.topics[redact.KindDivergence])
 	case err != nil && (before == nil || errors.Is(before, errNotYet)):
-		k.log.Warn("kafka not connected; records wait in memory", "sink", k.name, "topic", k.topic, "err", err)
+		k.log.Warn("kafka not connected; records wait in memory", "sink", k.name, "topic", k.topics[redact.KindDivergence], "err", err)
 	}
 }
 

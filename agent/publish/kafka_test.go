@@ -134,7 +134,7 @@ func TestKafka(t *testing.T) {
 	recs := records(t, n, redact.Config{})
 	// Several runs against the same real broker must not see each other.
 	k := newKafka(t, brokers, map[string]string{"compression.type": "lz4", "linger.ms": "20", "client.id": "test"})
-	k.topic = fmt.Sprintf("%s.%d", topic, time.Now().UnixNano())
+	k.topics[redact.KindDivergence] = fmt.Sprintf("%s.%d", topic, time.Now().UnixNano())
 	k.create = true
 	p := newPublisher(t, Config{Sinks: []Sink{k}, PerFingerprint: -1})
 	wait := start(t, t.Context(), p)
@@ -150,7 +150,7 @@ func TestKafka(t *testing.T) {
 	if s := p.Stats()[0]; s.Results[Acknowledged] != n {
 		t.Fatalf("%+v", s)
 	}
-	got := consume(t, brokers, n, kgo.ConsumeTopics(k.topic))
+	got := consume(t, brokers, n, kgo.ConsumeTopics(k.topics[redact.KindDivergence]))
 	if len(got) != n {
 		t.Fatalf("%d records, want %d", len(got), n)
 	}
@@ -674,8 +674,8 @@ func TestKafkaLogsChanges(t *testing.T) {
 	}
 	done := func(Result) {}
 	for range 3 {
-		k.settle(kgo.ErrMaxBuffered, done)
-		k.settle(kgo.ErrClientClosed, done)
+		k.settle("t", kgo.ErrMaxBuffered, done)
+		k.settle("t", kgo.ErrClientClosed, done)
 	}
 	if n := strings.Count(b.String(), "kafka dropped"); n != 1 {
 		t.Errorf("%d lines about drops, want 1:\n%s", n, b.String())

@@ -45,6 +45,9 @@ func (r Result) String() string { return resultWords[r] }
 type Sink interface {
 	// Name is the sink label of the ledger.
 	Name() string
+	// Takes says whether records of the kind go there. The answer does not
+	// change.
+	Takes(k redact.Kind) bool
 	// Deliver takes a record and calls done with what became of it: exactly
 	// once, from any goroutine, now or later. It may block as long as the
 	// place it writes to does. Calls come one after the other.
@@ -167,8 +170,8 @@ func (p *Publisher) Admit(a Admission) (weight float64, ok bool) {
 	return weight, ok
 }
 
-// Publish hands a record to every sink and never blocks: where a queue is full
-// the record is dropped there and counted. A record whose publish weight is not
+// Publish hands a record to every sink that takes its kind, and never blocks:
+// where a queue is full the record is dropped there and counted. A record whose publish weight is not
 // set goes through Admit first.
 func (p *Publisher) Publish(rec *redact.Record) {
 	if !rec.Admitted() {
@@ -184,6 +187,16 @@ func (p *Publisher) Publish(rec *redact.Record) {
 	}
 	for _, q := range p.queues {
 		q.put(rec)
+	}
+}
+
+// PublishWindow hands a window's record to every sink that takes windows. Other
+// than Publish it waits where a queue is full, until there is room or ctx ends,
+// which drops the record there: windows are the denominator of all rates, and
+// many are over at the same moment. Calls come one after the other.
+func (p *Publisher) PublishWindow(ctx context.Context, rec *redact.Record) {
+	for _, q := range p.queues {
+		q.putWaiting(ctx, rec)
 	}
 }
 
@@ -297,12 +310,13 @@ func (p *Publisher) Ready() error {
 	return nil
 }
 
-// SinkStats is the deliveries line of one sink. At any moment
-// Published = Suppressed + the sum of Results + InFlight.
+// SinkStats is the deliveries line of one sink for one kind of records. At any
+// moment Published = Suppressed + the sum of Results + InFlight.
 type SinkStats struct {
-	Sink string
-	// Published is how many records were handed to Publish, or to Admit and
-	// refused there.
+	Sink   string
+	Record redact.Kind
+	// Published is how many records were handed to Publish or PublishWindow, or
+	// to Admit and refused there.
 	Published uint64
 	// Suppressed is how many the cap per fingerprint held back.
 	Suppressed uint64
@@ -333,12 +347,12 @@ func (s *SinkStats) Each(fn func(result, reason string, n uint64)) {
 	}
 }
 
-// Stats is a snapshot of the deliveries lines, in the order of Config.Sinks.
-// The caller owns it.
+// Stats is a snapshot of the deliveries lines, in the order of Config.Sinks and
+// of the kinds that each takes. The caller owns it.
 func (p *Publisher) Stats() []SinkStats {
-	out := make([]SinkStats, 0, len(p.queues))
+	var out []SinkStats
 	for _, q := range p.queues {
-		out = append(out, q.stats())
+		out = append(out, q.stats()...)
 	}
 	return out
 }

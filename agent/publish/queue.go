@@ -16,17 +16,20 @@ type queue struct {
 	maxBytes int64
 	// finished is closed when run has ended.
 	finished chan struct{}
+	// room is told when a record has left ch.
+	room chan struct{}
 
 	mu       sync.Mutex
 	bytes    int64 // in ch
 	refusing bool
 	flying   map[*delivery]struct{}
-	counts   SinkStats
+	counts   [redact.NumKinds]SinkStats
 }
 
 // delivery is one record on its way to one sink.
 type delivery struct {
 	rec  *redact.Record
+	kind redact.Kind
 	size int64
 	// waiters are told when it is done. Guarded by the queue's mu.
 	waiters []*waiter
@@ -39,41 +42,75 @@ type waiter struct {
 }
 
 func newQueue(s Sink, records int, bytes int64) *queue {
-	return &queue{
+	q := &queue{
 		sink:     s,
 		ch:       make(chan *delivery, records),
 		maxBytes: bytes,
 		finished: make(chan struct{}),
+		room:     make(chan struct{}, 1),
 		flying:   map[*delivery]struct{}{},
-		counts:   SinkStats{Sink: s.Name()},
 	}
+	for k := range redact.NumKinds {
+		q.counts[k] = SinkStats{Sink: s.Name(), Record: k}
+	}
+	return q
 }
 
 func (q *queue) suppress() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.counts.Published++
-	q.counts.Suppressed++
+	c := &q.counts[redact.KindDivergence]
+	c.Published++
+	c.Suppressed++
 }
 
-// put queues a record or counts why not.
+// put queues a record that the sink takes, or counts why not.
 func (q *queue) put(rec *redact.Record) {
+	if q.sink.Takes(rec.Kind()) {
+		q.offer(rec, true)
+	}
+}
+
+// putWaiting is put that waits for room until ctx ends.
+func (q *queue) putWaiting(ctx context.Context, rec *redact.Record) {
+	if !q.sink.Takes(rec.Kind()) {
+		return
+	}
+	for !q.offer(rec, ctx.Err() != nil) {
+		select {
+		case <-q.room:
+		case <-q.finished: // nobody makes room any more
+			q.offer(rec, true)
+			return
+		case <-ctx.Done():
+		}
+	}
+}
+
+// offer queues a record. Where there is no room it says false, or when that was
+// the last try counts it as dropped.
+func (q *queue) offer(rec *redact.Record, last bool) bool {
 	size := rec.Size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.counts.Published++
+	c := &q.counts[rec.Kind()]
 	switch {
 	case q.refusing:
-		q.counts.Results[Stopped]++
+		c.Results[Stopped]++
 	case len(q.ch) == cap(q.ch) || q.bytes > 0 && q.bytes+size > q.maxBytes:
-		q.counts.Results[QueueFull]++
+		if !last {
+			return false
+		}
+		c.Results[QueueFull]++
 	default:
-		d := &delivery{rec: rec, size: size}
+		d := &delivery{rec: rec, kind: rec.Kind(), size: size}
 		q.flying[d] = struct{}{}
 		q.bytes += size
-		q.counts.InFlight++
-		q.ch <- d // has room: only put sends, under mu
+		c.InFlight++
+		q.ch <- d // has room: only offer sends, under mu
 	}
+	c.Published++
+	return true
 }
 
 // run delivers until stopping, then what is still queued, and flushes; aborting
@@ -126,6 +163,10 @@ func (q *queue) deliver(d *delivery) {
 	rec := d.rec
 	d.rec = nil // a sink that buffers keeps its own form of it
 	q.mu.Unlock()
+	select {
+	case q.room <- struct{}{}:
+	default:
+	}
 	if flying {
 		q.sink.Deliver(rec, func(r Result) { q.settle(d, r) })
 	}
@@ -143,8 +184,9 @@ func (q *queue) settleLocked(d *delivery, r Result) {
 		return
 	}
 	delete(q.flying, d)
-	q.counts.InFlight--
-	q.counts.Results[r]++
+	c := &q.counts[d.kind]
+	c.InFlight--
+	c.Results[r]++
 	for _, w := range d.waiters {
 		if w.left--; w.left == 0 {
 			close(w.done)
@@ -196,8 +238,14 @@ func (q *queue) wait(ctx context.Context) error {
 	}
 }
 
-func (q *queue) stats() SinkStats {
+// stats has the lines of the kinds that the sink takes.
+func (q *queue) stats() (out []SinkStats) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.counts
+	for k := range redact.NumKinds {
+		if q.sink.Takes(k) {
+			out = append(out, q.counts[k])
+		}
+	}
+	return out
 }

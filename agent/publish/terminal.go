@@ -87,6 +87,9 @@ type drawing struct{ rule, bar, arrow, none, more, dot, times, micro string }
 // Name is the sink label of the ledger.
 func (t *Terminal) Name() string { return t.c.Name }
 
+// Takes says that divergences are shown, and nothing else.
+func (t *Terminal) Takes(k redact.Kind) bool { return k == redact.KindDivergence }
+
 // Deliver writes the record's block.
 func (t *Terminal) Deliver(rec *redact.Record, done func(Result)) {
 	block := t.Render(rec)

@@ -9,7 +9,8 @@
 //
 // so that equal secrets stay comparable and unequal ones stay different, but
 // none can be read or guessed without the key. Only this package can make a
-// Record, and sinks accept nothing else.
+// Record, and sinks accept nothing else. It wraps windows of counts too, in which
+// nothing is secret.
 //
 // A secret is found in three ways, and all three run over every text of a
 // record:

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/shadowtap/shadowtap/diff/verdict"
 )
 
 // Schema is the schema and CloudEvents type of a divergence record.
@@ -120,10 +122,28 @@ type Difference struct {
 	Control   *Body  `json:"control"`
 }
 
-// Record is a redacted divergence: the only thing that sinks, ring, page and
-// logs accept, and only a Redactor makes one. It is frozen and safe for
+// Kind says what a Record is of.
+type Kind uint8
+
+const (
+	// KindDivergence: a divergence, or a pair that was not comparable.
+	KindDivergence Kind = iota
+	// KindWindow: what an agent counted in a window.
+	KindWindow
+	// NumKinds is the number of kinds.
+	NumKinds
+)
+
+var kindWords = [NumKinds]string{"divergence", "window"}
+
+// String is the ledger's record label.
+func (k Kind) String() string { return kindWords[k] }
+
+// Record is a redacted divergence, or a window: the only thing that sinks, ring,
+// page and logs accept, and only a Redactor makes one. It is frozen and safe for
 // concurrent use.
 type Record struct {
+	w            *verdict.Window // of a window, else nil
 	d            Divergence
 	key          []byte
 	fingerprints []string
@@ -134,15 +154,34 @@ type Record struct {
 	json []byte
 }
 
-// Divergence is the record's content. The caller does not write to it, nor to
-// anything that it refers to.
-func (r *Record) Divergence() *Divergence { return &r.d }
+// Kind says what it is of.
+func (r *Record) Kind() Kind {
+	if r.w != nil {
+		return KindWindow
+	}
+	return KindDivergence
+}
 
-// Key is the Kafka key: the route's key text with redacted parameters. The
-// caller does not write to it.
+// Divergence is the record's content, nil for a window. The caller does not
+// write to it, nor to anything that it refers to.
+func (r *Record) Divergence() *Divergence {
+	if r.w != nil {
+		return nil
+	}
+	return &r.d
+}
+
+// Window is the record's content, nil for a divergence. The caller does not
+// write to it, nor to anything that it refers to.
+func (r *Record) Window() *verdict.Window { return r.w }
+
+// Key is the Kafka key. Of a divergence it is the route's key text with redacted
+// parameters. Of a window it is the agent's name, so that the windows of an agent
+// are in one partition, and there in their order. The caller does not write to
+// it.
 func (r *Record) Key() []byte { return r.key }
 
-// Time is the time of the reference's request.
+// Time is the time of the reference's request, or the end of the window.
 func (r *Record) Time() time.Time { return r.time }
 
 // Fingerprints are the distinct fingerprints of the differences, sorted; none
@@ -150,10 +189,10 @@ func (r *Record) Time() time.Time { return r.time }
 func (r *Record) Fingerprints() []string { return r.fingerprints }
 
 // Admitted says whether the publish weight is set, that is whether it has been
-// decided that the record is published.
-func (r *Record) Admitted() bool { return r.d.PublishWeight > 0 }
+// decided that the record is published. A window always is.
+func (r *Record) Admitted() bool { return r.w != nil || r.d.PublishWeight > 0 }
 
-// WithPublishWeight is the same record with its publish weight set.
+// WithPublishWeight is the same divergence with its publish weight set.
 func (r *Record) WithPublishWeight(w float64) *Record {
 	c := &Record{d: r.d, key: r.key, fingerprints: r.fingerprints, time: r.time, max: r.max}
 	c.d.PublishWeight = w
@@ -164,7 +203,11 @@ func (r *Record) WithPublishWeight(w float64) *Record {
 // content. It is made once, at the first call. The caller does not write to
 // it.
 func (r *Record) JSON() []byte {
-	r.once.Do(func() { r.json = fit(r.d, r.max) })
+	r.once.Do(func() {
+		if r.w == nil { // a window's is made with it
+			r.json = fit(r.d, r.max)
+		}
+	})
 	return r.json
 }
 
@@ -174,20 +217,27 @@ type Header struct{ Name, Value string }
 // Headers are the message headers of CloudEvents 1.0 in binary content mode
 // (Kafka protocol binding section 3.2). The caller owns the slice.
 func (r *Record) Headers() []Header {
+	if r.w != nil {
+		return windowHeaders(r.w)
+	}
 	source := "/shadowtap"
 	for _, part := range []string{r.d.Cluster, r.d.Node} {
 		if part != "" {
 			source += "/" + url.PathEscape(part)
 		}
 	}
+	return cloudEvent(r.d.ID, source, Schema, r.d.Time, r.d.Experiment, r.d.Route)
+}
+
+func cloudEvent(id, source, kind, time, experiment, route string) []Header {
 	h := []Header{
 		{"ce_specversion", "1.0"},
-		{"ce_id", r.d.ID},
+		{"ce_id", id},
 		{"ce_source", source},
-		{"ce_type", Schema},
-		{"ce_time", r.d.Time},
+		{"ce_type", kind},
+		{"ce_time", time},
 	}
-	if subject := r.d.Experiment + " " + r.d.Route; subject != " " {
+	if subject := experiment + " " + route; subject != " " {
 		h = append(h, Header{"ce_subject", subject})
 	}
 	return append(h, Header{"content-type", "application/json"})
@@ -211,8 +261,12 @@ const micros = "2006-01-02T15:04:05.000000Z"
 
 func stamp(t time.Time) string { return t.UTC().Format(micros) }
 
-// Size is about how many bytes the record holds in memory, without its JSON.
+// Size is about how many bytes the record holds in memory, without the JSON of a
+// divergence.
 func (r *Record) Size() int64 {
+	if r.w != nil {
+		return 1024 + 3*int64(len(r.json)) // the window's maps are about as large as their texts
+	}
 	n := 1024 + len(r.key) + r.d.Request.size()
 	for _, a := range []*Answer{&r.d.Reference, &r.d.Candidate, r.d.Control} {
 		if a != nil {

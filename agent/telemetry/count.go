@@ -64,6 +64,8 @@ func Labels(namesAndValues ...string) []Label {
 // line is one line of the ledger as DESIGN has it.
 type line struct {
 	name string
+	// short is its name in a Ledger where that is another.
+	short string
 	// by are the labels for each value of which the line balances alone.
 	by []string
 	// when picks counts by the value of a label; empty picks all.
@@ -137,7 +139,7 @@ var lines = []line{
 		plus:    "recovered",
 	},
 	{
-		name: "deliveries", by: []string{"sink"}, when: Label{"record", "window"}, left: "windows",
+		name: "deliveries", short: "windows", by: []string{"sink"}, when: Label{"record", "window"}, left: "windows",
 		results: []string{"acknowledged", "spooled", "suppressed", "dropped"},
 	},
 }
@@ -244,7 +246,8 @@ func lineOrder(name string) int {
 
 // Ledger is the short form: for each line its results, summed over experiments,
 // targets, sinks and reasons, and what is in flight under InFlightKey where
-// something can be.
+// something can be. The deliveries are those of divergences; those of window
+// records are the line "windows".
 type Ledger map[string]map[string]uint64
 
 // NewLedger sums the counts. Each result of DESIGN is there, from zero on.
@@ -252,24 +255,33 @@ func NewLedger(counts []Count) Ledger {
 	ledger := Ledger{}
 	for i := range lines {
 		l := &lines[i]
-		if ledger[l.name] == nil {
-			ledger[l.name] = map[string]uint64{}
+		if ledger[l.key()] == nil {
+			ledger[l.key()] = map[string]uint64{}
 		}
 		for _, result := range l.results {
-			ledger[l.name][result] = 0
+			ledger[l.key()][result] = 0
 		}
 	}
 	for i := range counts {
 		c := &counts[i]
-		if ledger[c.Line] == nil {
-			ledger[c.Line] = map[string]uint64{}
+		key := c.Line
+		for k := range lines {
+			if l := &lines[k]; l.short != "" && l.covers(c) {
+				key = l.short
+			}
+		}
+		if ledger[key] == nil {
+			ledger[key] = map[string]uint64{}
 		}
 		switch c.Kind {
 		case Result:
-			ledger[c.Line][c.Get("result")] += c.N
+			ledger[key][c.Get("result")] += c.N
 		case InFlight:
-			ledger[c.Line][InFlightKey] += c.N
+			ledger[key][InFlightKey] += c.N
 		}
 	}
 	return ledger
 }
+
+// key is the line's name in a Ledger.
+func (l *line) key() string { return cmp.Or(l.short, l.name) }

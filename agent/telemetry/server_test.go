@@ -545,5 +545,6 @@ func ExampleWriteLedger() {
 	// replays                   0  nothing yet
 	// comparisons               0  nothing yet
 	// deliveries                0  nothing yet
+	// windows                   0  nothing yet
 	// does not balance: exchanges: 4 started (counted), but 3 by result and 0 in flight: 1 missing
 }

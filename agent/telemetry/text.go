@@ -17,7 +17,7 @@ func WriteLedger(w io.Writer, counts []Count) error {
 	var b strings.Builder
 	seen := map[string]bool{}
 	for i := range lines {
-		name := lines[i].name
+		name := lines[i].key()
 		if seen[name] {
 			continue
 		}
@@ -51,12 +51,12 @@ func WriteLedger(w io.Writer, counts []Count) error {
 	return err
 }
 
-// resultsOf are the results of all lines of that name in their order.
+// resultsOf are the results of all lines of that key in their order.
 func resultsOf(name string) []string {
 	var results []string
 	seen := map[string]bool{}
 	for i := range lines {
-		if lines[i].name != name {
+		if lines[i].key() != name {
 			continue
 		}
 		for _, r := range lines[i].results {
