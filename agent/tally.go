@@ -14,8 +14,11 @@ import (
 type tally struct {
 	windows *windows
 	// slots are of the last two windows that requests were of; an even one has
-	// the first.
+	// the first. last is the one that was used last, and from its begin in
+	// nanoseconds since the Unix epoch.
 	slots [2]tallySlot
+	last  *tallySlot
+	from  int64
 	// now is the time of the last tick, flushed when the sums were last handed
 	// over, in nanoseconds since the Unix epoch.
 	now, flushed int64
@@ -29,6 +32,7 @@ type tallySlot struct {
 }
 
 // tallyRow is a route's: complete exchanges by selection, and what was lost.
+// What was selected is counted to save a branch; the windows have it already.
 type tallyRow struct {
 	passed [exchange.NumSelections]int64
 	lost   [exchange.NumResults]int64
@@ -42,12 +46,16 @@ func newTally(w *windows) *tally {
 	for i := range t.slots {
 		t.slots[i].rows = make([]tallyRow, w.rows)
 	}
+	t.last = &t.slots[0]
 	return t
 }
 
 // slot gives the place of a request's time. A window that is older than what is
 // counted there has none: nil.
 func (t *tally) slot(at int64) *tallySlot {
+	if t.last.used && uint64(at-t.from) < uint64(verdict.WindowLength) {
+		return t.last
+	}
 	window := at / int64(verdict.WindowLength)
 	s := &t.slots[window&1]
 	if s.window != window || !s.used {
@@ -59,6 +67,7 @@ func (t *tally) slot(at int64) *tallySlot {
 		}
 		s.window, s.used = window, true
 	}
+	t.last, t.from = s, window*int64(verdict.WindowLength)
 	return s
 }
 
@@ -66,21 +75,25 @@ func (t *tally) slot(at int64) *tallySlot {
 // it.
 func (t *tally) complete(c *exchange.Complete) {
 	s := t.slot(c.Start)
-	for i, routes := range t.windows.routes {
+	if s == nil {
+		t.late(c)
+		return
+	}
+	for i, id := range t.windows.first {
 		choice := &c.Decision.Choices[i]
-		id := routes[0]
-		switch choice.Selection {
-		case exchange.Selected:
-			continue
-		case exchange.Unmatched, exchange.OwnTraffic:
-		default:
-			id = routes[1+choice.Route]
-		}
-		if s == nil {
-			t.windows.collector.Pass(id, time.Unix(0, c.Start), passed[choice.Selection])
-			continue
+		if choice.Selection > exchange.OwnTraffic {
+			id += 1 + verdict.RouteID(choice.Route)
 		}
 		s.rows[id].passed[choice.Selection]++
+	}
+}
+
+// late counts an exchange of a window that was handed over long ago.
+func (t *tally) late(c *exchange.Complete) {
+	for i := range t.windows.first {
+		if choice := &c.Decision.Choices[i]; choice.Selection != exchange.Selected {
+			t.windows.collector.Pass(t.windows.route(i, choice), time.Unix(0, c.Start), passed[choice.Selection])
+		}
 	}
 }
 
@@ -92,14 +105,13 @@ func (t *tally) lost(l exchange.Lost) {
 		at = t.now
 	}
 	s := t.slot(at)
-	for i, routes := range t.windows.routes {
-		id := routes[0]
+	for i, id := range t.windows.first {
 		if l.Decision != nil {
 			choice := &l.Decision.Choices[i]
 			if choice.Selection != exchange.Selected {
 				continue
 			}
-			id = routes[1+choice.Route]
+			id = t.windows.route(i, choice)
 		}
 		if s == nil {
 			t.windows.collector.LoseN(id, time.Unix(0, at), l.Result.String(), int64(l.N))
@@ -145,7 +157,7 @@ func (t *tally) hand(s *tallySlot) {
 			continue
 		}
 		for k, n := range r.passed {
-			if n > 0 {
+			if n > 0 && k != int(exchange.Selected) {
 				t.windows.collector.PassN(verdict.RouteID(id), at, passed[k], n)
 			}
 		}

@@ -24,9 +24,8 @@ type windows struct {
 	redactor  *redact.Redactor
 	publisher *publish.Publisher
 	log       *slog.Logger
-	// routes are those of an experiment by their index, one behind: the first
-	// is the route "".
-	routes [][]verdict.RouteID
+	// first is the route "" of each experiment; those of its routes follow.
+	first []verdict.RouteID
 	// rows is the number of routes of all experiments.
 	rows int
 	// made counts the records that were handed to the publisher.
@@ -63,16 +62,19 @@ func countWindows(cc verdict.CollectorConfig) (*windows, error) {
 	}
 	w := &windows{collector: col}
 	for i := range cc.Experiments {
-		e := &cc.Experiments[i]
-		var ids []verdict.RouteID
-		for _, name := range append([]string{""}, e.Routes...) {
-			id, _ := col.Route(e.Name, name)
-			ids = append(ids, id)
-		}
-		w.routes = append(w.routes, ids)
-		w.rows += len(ids)
+		id, _ := col.Route(cc.Experiments[i].Name, "")
+		w.first = append(w.first, id)
+		w.rows += 1 + len(cc.Experiments[i].Routes)
 	}
 	return w, nil
+}
+
+// route gives the route of a choice.
+func (w *windows) route(experiment int, c *exchange.Choice) verdict.RouteID {
+	if c.Selection == exchange.Unmatched || c.Selection == exchange.OwnTraffic {
+		return w.first[experiment]
+	}
+	return w.first[experiment] + 1 + verdict.RouteID(c.Route)
 }
 
 // agentName names an agent among all of a fleet: by its node, and where several
@@ -123,7 +125,7 @@ func (w *windows) publish(ctx context.Context, list []*verdict.Window) {
 
 // selected counts an exchange that is going to be replayed.
 func (w *windows) selected(experiment int, ex *exchange.Exchange) verdict.Ticket {
-	return w.collector.Select(w.routes[experiment][1+ex.Decision.Choices[experiment].Route], time.Unix(0, ex.Request.FirstByte))
+	return w.collector.Select(w.route(experiment, &ex.Decision.Choices[experiment]), time.Unix(0, ex.Request.FirstByte))
 }
 
 // tickets are those of an experiment's exchanges that are in flight.

@@ -187,6 +187,8 @@ func NewCollector(c CollectorConfig) (*Collector, error) {
 }
 
 // Route finds a route; "" is what belongs to none. The answer does not change.
+// RouteIDs count from 0: those of an experiment begin with "" and go on as its
+// routes do, those of the next one follow.
 func (c *Collector) Route(experiment, route string) (RouteID, bool) {
 	id, ok := c.ids[[2]string{experiment, route}]
 	return id, ok

@@ -75,6 +75,21 @@ func TestCollectorConfig(t *testing.T) {
 	}
 }
 
+// Callers count by RouteID in tables of their own.
+func TestRouteIDs(t *testing.T) {
+	c, err := NewCollector(CollectorConfig{Experiments: []CollectorExperiment{
+		{Name: "b", SampleBy: "request", Routes: []string{"/z", "/a"}}, {Name: "a", SampleBy: "request", Routes: []string{"/a"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, r := range [][2]string{{"b", ""}, {"b", "/z"}, {"b", "/a"}, {"a", ""}, {"a", "/a"}} {
+		if id, ok := c.Route(r[0], r[1]); !ok || id != RouteID(want) {
+			t.Errorf("%q has the id %d, %v, want %d", r, id, ok, want)
+		}
+	}
+}
+
 // recordOf finds the record of a route and fingerprint, after at others.
 func recordOf(ws []*Window, route, fingerprint string, at int) *Window {
 	for _, w := range ws {
