@@ -109,7 +109,13 @@ type addresses struct {
 	until time.Time
 }
 
-func (a *addresses) get(ctx context.Context) ([]netip.AddrPort, error) {
+func (a *addresses) get(ctx context.Context, only netip.AddrPort) ([]netip.AddrPort, error) {
+	if only.IsValid() {
+		if a.near && !near(only.Addr()) {
+			return nil, fmt.Errorf("the captured server is %s: %w", only.Addr(), errNotNear)
+		}
+		return []netip.AddrPort{only}, nil
+	}
 	if a.target.addr.IsValid() {
 		// Checked by New.
 		return []netip.AddrPort{netip.AddrPortFrom(a.target.addr, a.target.port)}, nil

@@ -39,10 +39,11 @@ func dialTCP(ctx context.Context, to netip.AddrPort, control func(network, addre
 	return d.DialContext(ctx, "tcp", to.String())
 }
 
-// dial connects to the first address that answers. The addresses share what is
-// left of the time. Errors are of type *dialError.
-func (d *dialer) dial(ctx context.Context) (*conn, error) {
-	addrs, err := d.addresses.get(ctx)
+// dial connects to the first address of the target that answers, or to the one
+// address that it is given, which is held to the rules of the target's. The
+// addresses share what is left of the time. Errors are of type *dialError.
+func (d *dialer) dial(ctx context.Context, only netip.AddrPort) (*conn, error) {
+	addrs, err := d.addresses.get(ctx, only)
 	if err != nil {
 		word := ErrorConnect
 		if errors.Is(err, errNotNear) {
@@ -54,6 +55,7 @@ func (d *dialer) dial(ctx context.Context) (*conn, error) {
 	for i, to := range addrs {
 		c, err := d.dialOne(ctx, to, len(addrs)-i)
 		if err == nil {
+			c.to = only
 			d.counts.opened.Add(1)
 			return c, nil
 		}
@@ -178,6 +180,7 @@ func (e *dialError) Unwrap() error { return e.err }
 type conn struct {
 	net.Conn
 	peer   string
+	to     netip.AddrPort // that dial was given
 	counts *connCounts
 	own    OwnReplay
 	local  netip.AddrPort

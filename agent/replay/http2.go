@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -150,18 +151,22 @@ func (w *worker) overHTTP2(j job, o *Outcome, deadline time.Time) bool {
 // connectHTTP2 returns the worker's HTTP/2 connection, opened if need be.
 func (w *worker) connectHTTP2(j job, o *Outcome, deadline time.Time) (*http2Conn, error) {
 	begin := time.Now()
+	to := w.r.addressOf(j.x)
 	if c := w.http2; c != nil { // only this goroutine writes the pointer
-		if c.stream < maxHTTP2Stream && c.alive() {
+		usable := c.stream < maxHTTP2Stream && c.alive()
+		if usable && c.to == to {
 			o.Reused, o.Address = true, c.peer
 			return c, nil
 		}
-		w.r.counts.stale.Add(1)
+		if !usable {
+			w.r.counts.stale.Add(1)
+		}
 		w.dropHTTP2()
 	}
 	ctx, cancel := context.WithDeadline(j.life, deadline)
 	defer cancel()
 	o.Reused = false
-	c, err := w.openHTTP2(ctx, j, o, deadline)
+	c, err := w.openHTTP2(ctx, to, j, o, deadline)
 	o.Setup += time.Since(begin)
 	if err != nil {
 		w.dropHTTP2()
@@ -171,8 +176,8 @@ func (w *worker) connectHTTP2(j job, o *Outcome, deadline time.Time) (*http2Conn
 	return c, nil
 }
 
-func (w *worker) openHTTP2(ctx context.Context, j job, o *Outcome, deadline time.Time) (*http2Conn, error) {
-	c, err := w.r.dialer.dial(ctx)
+func (w *worker) openHTTP2(ctx context.Context, to netip.AddrPort, j job, o *Outcome, deadline time.Time) (*http2Conn, error) {
+	c, err := w.r.dialer.dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
@@ -258,11 +263,18 @@ func (w *worker) attemptHTTP2(c *http2Conn, j job, o *Outcome, deadline time.Tim
 		o.fail(wordOf(err, false), err)
 		return used && mayRepeat(err)
 	}
+	if !j.arrive(o) {
+		if !used {
+			w.dropHTTP2()
+		}
+		return false
+	}
 	a.start = time.Now()
 	o.Start = a.start.UnixNano()
 	buf := r.buffers.Get().(*[bufferSize]byte)
 	u, err := c.send(buf[:], w.list, j.x.Request.Body.Bytes, w.trailer)
 	r.buffers.Put(buf)
+	j.meet.sent(j.leg)
 	if err == nil || isClosed(err) {
 		// A peer that closed may have answered before it did.
 		err = a.read()

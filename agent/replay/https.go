@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"net/textproto"
 	"net/url"
 	"os"
@@ -86,7 +87,7 @@ func newTransport(r *Replayer) (*http.Transport, error) {
 			// net/http lets a dial live on when its request has ended. Ours
 			// ends with it: connections under way are bounded like replays.
 			a := ctx.Value(attemptKey{}).(*tlsAttempt)
-			c, err := r.dialer.dial(a.ctx)
+			c, err := r.dialer.dial(a.ctx, netip.AddrPort{})
 			if err != nil {
 				return nil, err
 			}
@@ -239,12 +240,34 @@ func (r *Replayer) roundTrip(ctx context.Context, over *http.Transport, j job, o
 			return nil
 		},
 	}
+	if j.meet != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		gotConn := trace.GotConn
+		trace.GotConn = func(i httptrace.GotConnInfo) {
+			if !j.arrive(o) {
+				// What can't be written is not sent.
+				cancel()
+				_ = i.Conn.Close()
+				return
+			}
+			gotConn(i)
+		}
+		trace.WroteRequest = func(httptrace.WroteRequestInfo) { j.meet.sent(j.leg) }
+	}
 	dial := &tlsAttempt{ctx: ctx}
 	q = q.WithContext(context.WithValue(httptrace.WithClientTrace(ctx, trace), attemptKey{}, dial))
 	if q.GetBody != nil {
 		q.Body, _ = q.GetBody() // never fails
 	}
 	res, err := over.RoundTrip(q)
+	if o.unmet {
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return false
+	}
 	if !started.IsZero() {
 		o.Start = started.UnixNano()
 		o.Setup += started.Sub(begin)

@@ -33,6 +33,9 @@ func (m *Memory) take(n int64) bool {
 	return true
 }
 
+// tight says that what can be left away should be.
+func (m *Memory) tight() bool { return m != nil && m.used.Load() > m.limit/2 }
+
 // add reserves what is there already, or with a negative n gives it back.
 func (m *Memory) add(n int64) {
 	if m != nil {

@@ -66,8 +66,13 @@ func ErrorWords() []string { return append([]string(nil), errorWords[:]...) }
 
 // Outcome is what a replay came to. It belongs to the callee of Config.Done.
 type Outcome struct {
-	// Result is Compared.
+	// Result is Compared; in the outcome of a control, or of what was asked
+	// again, it may also be why nothing came of it.
 	Result Result
+	// Reused says that the connection had carried another request before.
+	Reused bool
+	// unmet says that nothing was sent because the other leg did not come.
+	unmet bool
 	// Response is the answer, nil when Error is set.
 	Response *exchange.Response
 	// Error is "" or one of the words above.
@@ -75,8 +80,6 @@ type Outcome struct {
 	// Detail says in words for people what failed. It may hold addresses and
 	// bytes of the answer; redact it before it leaves the node.
 	Detail string
-	// Reused says that the connection had carried another request before.
-	Reused bool
 	// Address is the peer's address and port, "" when none was reached.
 	Address string
 	// Start is when the request was handed to an open connection, FirstByte
@@ -96,6 +99,9 @@ type Outcome struct {
 	TraceID string
 	// FreshTraceID is the one that was sent in its place, "" with trace: keep.
 	FreshTraceID string
+	// Control is what became of the exchange at the control, nil when it was
+	// not to go there.
+	Control *ControlOutcome
 }
 
 // TTFB is the time from Start to the first byte, 0 when no answer came.

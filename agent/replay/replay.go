@@ -77,15 +77,18 @@ type Config struct {
 	// Resolve finds the addresses of the URL's host. Nil means the system's
 	// resolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Control is asked beside URL, for a share of the exchanges. Nil: none.
+	Control *Control
 	// Log is told when the breaker changes. Required.
 	Log *slog.Logger
 	// Done is called once for each exchange whose result is Compared, from
-	// the goroutine that replayed it, several at a time. Until it returns the
-	// replay is in flight. The Outcome is the callee's. Required.
+	// the goroutine that replayed it, several at a time; where the control is
+	// asked too, once both have ended. Until it returns the replay is in
+	// flight. The Outcome is the callee's. Required.
 	Done func(x *exchange.Exchange, o *Outcome)
 	// Skipped is called once for each exchange with any other result, from any
-	// goroutine, among them that of Submit. It must return at once and not call
-	// the Replayer. Nil: nobody is told.
+	// goroutine, among them that of Submit. It must return at once and call
+	// nothing of the Replayer but Chosen. Nil: nobody is told.
 	Skipped func(x *exchange.Exchange, result Result)
 }
 
@@ -105,8 +108,15 @@ type Replayer struct {
 	limiter *rate.Limiter // nil: unlimited
 	counts  connCounts
 	buffers sync.Pool
+	// control asks the control, nil without one; pairs counts then.
+	control *Replayer
+	pairs   *pairs
+	// self says that the target is the captured server.
+	self bool
 
 	breakerOpened atomic.Uint64
+	// unarmed counts those of again that wait for Done to return.
+	unarmed atomic.Int32
 	// changes tells Run to log; a state that passes in between is not logged.
 	changes chan struct{}
 	// stopped is closed by Stop, drained when after it no worker is left.
@@ -123,6 +133,10 @@ type Replayer struct {
 	results  [NumResults]uint64
 	errors   [len(errorWords)]uint64
 	inFlight int // with a worker
+	// asked of them were not submitted and are in no result; parked have ended
+	// and wait for the control, or to be asked again.
+	asked, parked int
+	again         map[*Outcome]*again // by the replay's
 	// waiting are taken and have no worker yet, the oldest first. While there
 	// are any, MaxInFlight replays have one, and late is set.
 	waiting []waiting
@@ -135,9 +149,26 @@ type Replayer struct {
 // New checks the configuration and starts nothing. The caller calls Run once,
 // which waits for what Submit starts.
 func New(c Config) (*Replayer, error) {
-	t, err := parseTarget(c.URL)
-	if err != nil {
-		return nil, fmt.Errorf("url: %w", err)
+	r, err := newReplayer(c, false)
+	if err != nil || c.Control == nil {
+		return r, err
+	}
+	if r.control, err = newControl(r.config); err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	r.pairs = &pairs{ends: make([]uint64, len(pairEnds))}
+	return r, nil
+}
+
+// newReplayer makes one without a control. With self the target is that of each
+// exchange.
+func newReplayer(c Config, self bool) (*Replayer, error) {
+	t := &target{}
+	if !self {
+		var err error
+		if t, err = parseTarget(c.URL); err != nil {
+			return nil, fmt.Errorf("url: %w", err)
+		}
 	}
 	if c.Experiment == "" {
 		return nil, errors.New("experiment: empty")
@@ -213,6 +244,8 @@ func New(c Config) (*Replayer, error) {
 		stopped: make(chan struct{}),
 		drained: make(chan struct{}),
 		workers: make(map[*worker]struct{}),
+		again:   make(map[*Outcome]*again),
+		self:    self,
 	}
 	r.buffers.New = func() any { return new([bufferSize]byte) }
 	r.dialer = &dialer{
@@ -222,6 +255,7 @@ func New(c Config) (*Replayer, error) {
 		dialTCP:   dialTCP,
 	}
 	if t.https {
+		var err error
 		if r.https, err = newTransport(r); err != nil {
 			return nil, fmt.Errorf("tls: %w", err)
 		}
@@ -267,20 +301,27 @@ type waiting struct {
 // and is shared until the replay ends. It ends in exactly one result: Compared
 // by a call of Done, any other by one of Skipped.
 func (r *Replayer) Submit(x *exchange.Exchange) {
+	j := job{x: x, held: heldBy(x)}
+	if r.Chosen(x) {
+		j.meet = newMeeting(r, x)
+		r.pairs.begin()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.selected++
 	if r.stopping || r.paused {
-		r.skip(x, Stopped)
+		j.held = 0 // was not taken
+		r.drop(&j, Stopped)
 		return
 	}
 	if r.inFlight >= r.config.MaxInFlight {
 		r.dropLate(time.Now())
 	}
 	full := r.inFlight >= r.config.MaxInFlight
-	j := job{x: x, life: r.life, held: heldBy(x)}
+	j.life = r.life
 	if full && len(r.waiting) >= waitingFor*r.config.MaxInFlight || !r.config.Memory.take(j.held) {
-		r.skip(x, Shed)
+		j.held = 0
+		r.drop(&j, Shed)
 		return
 	}
 	if full {
@@ -290,9 +331,35 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 		}
 		return
 	}
-	if !r.admit(&j) {
+	if why := r.admit(&j); why != Compared {
+		r.drop(&j, why)
 		return
 	}
+	r.begin(j)
+}
+
+// ask replays at once what was not submitted, where there is room. Compared
+// means that it has begun, and that j.then will be called; else it is why not.
+func (r *Replayer) ask(j job) Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.stopping || r.paused:
+		return Stopped
+	case r.inFlight >= r.config.MaxInFlight:
+		return Shed
+	}
+	j.life = r.life
+	if why := r.admit(&j); why != Compared {
+		return why
+	}
+	r.asked++
+	r.begin(j)
+	return Compared
+}
+
+// begin gives a job that was admitted to a worker.
+func (r *Replayer) begin(j job) {
 	var w *worker
 	if n := len(r.idle); n > 0 {
 		w, r.idle[n-1] = r.idle[n-1], nil
@@ -309,31 +376,36 @@ func (r *Replayer) Submit(x *exchange.Exchange) {
 	w.jobs <- j
 }
 
-// admit asks the breaker and the limiter. It counts j as in flight, or its
-// result and gives back what it held.
-func (r *Replayer) admit(j *job) bool {
+// admit asks the breaker and the limiter. It counts j as in flight and gives
+// Compared, or the result that j has.
+func (r *Replayer) admit(j *job) Result {
 	if r.breaker != nil {
 		var err error
 		if j.report, err = r.breaker.Allow(); err != nil {
-			r.drop(j, BreakerOpen)
-			return false
+			return BreakerOpen
 		}
 	}
 	if r.limiter != nil && !r.limiter.Allow() {
 		if j.report != nil {
 			j.report(errNotSaid)
 		}
-		r.drop(j, RateLimited)
-		return false
+		return RateLimited
 	}
 	r.inFlight++
-	return true
+	return Compared
 }
 
-// drop counts a job that no worker had.
+// drop counts a job that no worker had, and gives back what it held.
 func (r *Replayer) drop(j *job, result Result) {
 	r.config.Memory.add(-j.held)
 	r.skip(j.x, result)
+	if j.meet != nil {
+		reason := ReasonCandidate
+		if result == Stopped {
+			reason = Stopped.String()
+		}
+		r.pairs.end(PairEnd{PairShed, reason})
+	}
 }
 
 // skip counts an exchange that is not compared.
@@ -373,17 +445,28 @@ func (r *Replayer) tooLate() {
 	r.late.Reset(r.waiting[0].since.Add(longestWait).Sub(now))
 }
 
-// finished counts a job, gives the worker the next one that waits, and says
-// whether it goes on.
-func (r *Replayer) finished(w *worker, x *exchange.Exchange, result Result, word string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.inFlight--
-	if result == Compared {
-		r.results[Compared]++
-	} else {
-		r.skip(x, result)
+// hand gives Done an outcome, and says whether the replay is over with it. What
+// it held is given back then; else it is parked, to be asked again.
+func (r *Replayer) hand(x *exchange.Exchange, o *Outcome, held int64) bool {
+	r.config.Done(x, o)
+	if r.arm(o, held) {
+		return false
 	}
+	r.config.Memory.add(-held)
+	return true
+}
+
+// Beside the results a worker may end a job in two ways that are none.
+const (
+	// asked: it was not submitted.
+	asked = NumResults + iota
+	// parked: unpark will be called, or has been.
+	parked
+)
+
+// compared counts a replay that Done had; word is its error word.
+func (r *Replayer) compared(word string) {
+	r.results[Compared]++
 	if word != "" {
 		for i, e := range errorWords {
 			if e == word {
@@ -391,14 +474,51 @@ func (r *Replayer) finished(w *worker, x *exchange.Exchange, result Result, word
 			}
 		}
 	}
+}
+
+// unpark counts what was parked; word is its error word.
+func (r *Replayer) unpark(word string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parked--
+	r.compared(word)
+	r.atRest()
+}
+
+// atRest is called with mu held whenever something has ended.
+func (r *Replayer) atRest() {
+	if r.stopping && len(r.workers) == 0 && r.parked == 0 {
+		close(r.drained)
+	}
+}
+
+// finished counts a job, gives the worker the next one that waits, and says
+// whether it goes on.
+func (r *Replayer) finished(w *worker, x *exchange.Exchange, result Result, word string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inFlight--
+	switch result {
+	case asked:
+		r.asked--
+	case parked:
+		r.parked++
+	case Compared:
+		r.compared(word)
+	default:
+		r.skip(x, result)
+	}
 	if len(r.waiting) > 0 {
 		r.dropLate(time.Now())
 	}
 	for len(r.waiting) > 0 {
-		if j := r.oldest(); r.admit(&j) {
+		j := r.oldest()
+		why := r.admit(&j)
+		if why == Compared {
 			w.jobs <- j
 			return true
 		}
+		r.drop(&j, why)
 	}
 	if r.stopping {
 		return false
@@ -413,9 +533,7 @@ func (r *Replayer) left(w *worker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.workers, w)
-	if r.stopping && len(r.workers) == 0 {
-		close(r.drained)
-	}
+	r.atRest()
 }
 
 // Run closes connections that rest too long, and waits for the workers. It
@@ -429,6 +547,14 @@ func (r *Replayer) Run(ctx context.Context) error {
 	r.mu.Unlock()
 	if again {
 		return errors.New("run: called twice")
+	}
+	if r.control != nil {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = r.control.Run(ctx) // an error only when called twice
+		}()
+		defer func() { <-ended }()
 	}
 	tick := time.NewTicker(max(r.config.IdleTimeout/4, time.Millisecond))
 	defer tick.Stop()
@@ -493,9 +619,11 @@ func (r *Replayer) Stop() {
 		close(w.jobs)
 	}
 	r.idle = nil
+	r.endAgain()
 	close(r.stopped)
-	if len(r.workers) == 0 {
-		close(r.drained)
+	r.atRest()
+	if r.control != nil {
+		r.control.Stop()
 	}
 }
 
@@ -507,6 +635,9 @@ func (r *Replayer) Cancel() {
 	r.paused = true
 	r.mu.Unlock()
 	r.giveUp()
+	if r.control != nil {
+		r.control.Cancel()
+	}
 }
 
 // Resume ends what Cancel began. It does not undo Stop.
@@ -514,6 +645,9 @@ func (r *Replayer) Resume() {
 	r.mu.Lock()
 	r.paused = false
 	r.mu.Unlock()
+	if r.control != nil {
+		r.control.Resume()
+	}
 }
 
 // giveUp ends the replays that are in flight now, and those that wait.
@@ -524,6 +658,7 @@ func (r *Replayer) giveUp() {
 		j := r.oldest()
 		r.drop(&j, Stopped)
 	}
+	r.endAgain()
 	r.end()
 	r.life, r.end = context.WithCancel(context.Background())
 	for w := range r.workers {
@@ -540,10 +675,15 @@ func (r *Replayer) Stats() Stats {
 	s.BreakerOpened = r.breakerOpened.Load()
 	s.Opened, s.Reused, s.Stale = r.counts.opened.Load(), r.counts.reused.Load(), r.counts.stale.Load()
 	s.Retried, s.Sent, s.Received = r.counts.retried.Load(), r.counts.sent.Load(), r.counts.received.Load()
+	if r.control != nil {
+		c := r.control.Stats()
+		s.Control = r.pairs.stats()
+		s.Control.Breaker, s.Control.BreakerOpened, s.Control.Opened, s.Control.Retried = c.Breaker, c.BreakerOpened, c.Opened, c.Retried
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.Selected, s.Results, s.Errors = r.selected, r.results, r.errors
-	s.InFlight, s.Workers = r.inFlight+len(r.waiting), len(r.workers)
+	s.InFlight, s.Workers = r.inFlight-r.asked+r.parked+len(r.waiting), len(r.workers)
 	return s
 }
 

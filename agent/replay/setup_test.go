@@ -116,6 +116,12 @@ func start(t *testing.T, c Config) *running {
 		if s.InFlight != 0 || s.Workers != 0 {
 			t.Errorf("at rest: %d in flight, %d workers", s.InFlight, s.Workers)
 		}
+		if c := s.Control; c != nil && (c.InFlight != 0 || u.control.Stats().Workers != 0) {
+			t.Errorf("at rest: %+v, and workers of the control", c)
+		}
+		if used := u.config.Memory; used != nil && used.Used() != 0 {
+			t.Errorf("at rest: %d bytes are held", used.Used())
+		}
 		u.balanced()
 	})
 	return u
@@ -133,6 +139,15 @@ func (u *running) balanced() Stats {
 	s.EachError(func(_ string, n uint64) { failed += n })
 	if failed > s.Results[Compared] {
 		u.t.Errorf("ledger: %d errors of %d compared", failed, s.Results[Compared])
+	}
+	if c := s.Control; c != nil {
+		sum := uint64(c.InFlight)
+		for _, e := range c.Ends {
+			sum += e.N
+		}
+		if sum != c.Chosen {
+			u.t.Errorf("ledger: %d chosen for the control, %d in results and in flight: %+v", c.Chosen, sum, c)
+		}
 	}
 	return s
 }

@@ -18,7 +18,8 @@ type Stats struct {
 	// Results counts by Result.
 	Results [NumResults]uint64
 	// InFlight is the number of replays under way now, Done included, and of
-	// exchanges that wait for one to end.
+	// exchanges that wait for one to end; also of those whose control is still
+	// under way, and that wait to be asked again.
 	InFlight int
 	// Errors counts the outcomes by error word, in the order of ErrorWords.
 	// Their sum is part of Results[Compared].
@@ -40,6 +41,8 @@ type Stats struct {
 	// most one connection of each protocol (HTTP/1 over https: net/http holds
 	// them).
 	Workers int
+	// Control are the counts of the pairs, nil without a control.
+	Control *ControlStats
 }
 
 // Each calls f for every result of the ledger line, also those at 0.

@@ -30,6 +30,14 @@ type job struct {
 	report func(error)
 	// held is what it takes of Config.Memory.
 	held int64
+	// meet is set when x goes to candidate and control, and leg says which of
+	// them this job asks.
+	meet *meeting
+	leg  leg
+	// then gets the outcome in Done's stead: of what was not submitted but
+	// asked. It may hold nothing of Config.Memory but the answer, which is the
+	// callee's to give back.
+	then func(o *Outcome)
 }
 
 // worker is one goroutine that replays one exchange after the other, and owns
@@ -82,11 +90,14 @@ func (w *worker) do(j job) bool {
 	o := &Outcome{Result: Compared}
 	defer func() { r.config.Memory.add(-j.held) }()
 	said := errNotSaid
-	if err := replayable(j.x); err != nil {
+	if err := r.replayable(j.x); err != nil {
 		o.fail(ErrorRefused, err)
 	} else {
 		sent := true
 		deadline := time.Now().Add(r.timeout(j.x))
+		if j.meet != nil && j.leg == candidateLeg {
+			j.meet.askControl()
+		}
 		switch {
 		case j.x.Request.Proto == protoHTTP2:
 			sent = w.overHTTP2(j, o, deadline)
@@ -96,37 +107,61 @@ func (w *worker) do(j job) bool {
 			sent = w.overTCP(j, o, deadline)
 		}
 		switch {
-		case !sent || o.Error != "" && j.life.Err() != nil:
+		case !sent || o.unmet || o.Error != "" && j.life.Err() != nil:
 		case o.Error != "":
 			said = errFailed
 		default:
 			said = nil
 		}
 	}
-	result := Compared
 	if o.Error != "" && j.life.Err() != nil {
-		result = Stopped
+		o.Result = Stopped
 	}
 	if j.report != nil {
 		j.report(said)
 	}
-	if result == Compared {
-		if o.Start != 0 {
-			o.Lag = time.Duration(o.Start - j.x.Request.FirstByte)
-		}
-		answer := heldByAnswer(o.Response)
-		r.config.Memory.add(answer)
-		j.held += answer
-		r.config.Done(j.x, o)
-		return r.finished(w, j.x, result, o.Error)
+	if j.meet != nil {
+		j.meet.leave(j.leg)
 	}
-	return r.finished(w, j.x, result, "")
+	if o.Start != 0 {
+		o.Lag = time.Duration(o.Start - j.x.Request.FirstByte)
+	}
+	answer := heldByAnswer(o.Response)
+	r.config.Memory.add(answer)
+	switch {
+	case j.then != nil:
+		j.then(o)
+		return r.finished(w, j.x, asked, "")
+	case o.Result != Compared:
+		j.held += answer
+		if j.meet != nil {
+			j.meet.candidateStopped()
+		}
+		return r.finished(w, j.x, o.Result, "")
+	case j.meet != nil:
+		// Whoever ends last hands the pair to Done.
+		held := j.held + answer
+		j.held = 0
+		if !j.meet.candidateEnded(o, held) || !r.hand(j.x, j.meet.pair(), j.meet.held) {
+			return r.finished(w, j.x, parked, "")
+		}
+		return r.finished(w, j.x, Compared, o.Error)
+	}
+	held := j.held + answer
+	j.held = 0
+	if !r.hand(j.x, o, held) {
+		return r.finished(w, j.x, parked, "")
+	}
+	return r.finished(w, j.x, Compared, o.Error)
 }
 
 // replayable refuses what sampling should not have let through.
-func replayable(x *exchange.Exchange) error {
+func (r *Replayer) replayable(x *exchange.Exchange) error {
 	q := x.Request
 	switch {
+	case r.self && x.Flow.Domain != "" && (x.Flow.Server.Addr().IsLoopback() || x.Flow.Server.Addr().IsLinkLocalUnicast()):
+		// There it is another server than here.
+		return fmt.Errorf("request is not replayed: the captured server is %s in another network namespace", x.Flow.Server.Addr())
 	case x.Doubt != exchange.DoubtNone:
 		return fmt.Errorf("request is not replayed: %s", x.Doubt)
 	case x.Pushed:
@@ -216,6 +251,12 @@ func (w *worker) overTCP(j job, o *Outcome, deadline time.Time) bool {
 		if err != nil {
 			return true
 		}
+		if !j.arrive(o) {
+			if !c.used {
+				w.drop()
+			}
+			return false
+		}
 		if !w.attempt(c, j, o, buf, request, &h, deadline) {
 			return true
 		}
@@ -228,17 +269,21 @@ func (w *worker) overTCP(j job, o *Outcome, deadline time.Time) bool {
 // connect returns the worker's connection, opened if need be.
 func (w *worker) connect(j job, o *Outcome, deadline time.Time) (*conn, error) {
 	begin := time.Now()
+	to := w.r.addressOf(j.x)
 	if c := w.conn; c != nil { // only this goroutine writes the pointer
-		if c.idle() {
+		idle := c.idle()
+		if idle && c.to == to {
 			o.Reused, o.Address = true, c.peer
 			return c, nil
 		}
-		w.r.counts.stale.Add(1)
+		if !idle {
+			w.r.counts.stale.Add(1)
+		}
 		w.drop()
 	}
 	ctx, cancel := context.WithDeadline(j.life, deadline)
 	defer cancel()
-	c, err := w.r.dialer.dial(ctx)
+	c, err := w.r.dialer.dial(ctx, to)
 	o.Setup += time.Since(begin)
 	if err != nil {
 		var d *dialError
@@ -288,6 +333,7 @@ func (w *worker) attempt(c *conn, j job, o *Outcome, buf *[bufferSize]byte, requ
 		// request from a buffer of its own.
 		writing = r.write(c, request, body)
 	}
+	j.meet.sent(j.leg)
 
 	var read, head int64
 	for {
