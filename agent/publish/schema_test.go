@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -125,6 +126,12 @@ func manyPairs(t testing.TB) map[string]*pair {
 		p.in.Control = &redact.Leg{Response: p.in.Exchange.Response, Start: 1, FirstByte: 2, LastByte: 3}
 		p.in.ControlResult = &diff.Result{}
 	})
+	add("control differs too", func(p *pair) {
+		p.in.Control = &redact.Leg{Response: p.in.Candidate.Response, Start: 1, FirstByte: 2, LastByte: 3}
+		p.in.ControlResult, p.in.ControlSelf = p.in.Result, true
+		p.in.Recheck = &redact.Recheck{Result: "converged", After: 2 * time.Second}
+	})
+	add("not asked again", func(p *pair) { p.in.Recheck = &redact.Recheck{Result: "shed"} })
 	add("post", func(p *pair) {
 		p.in.Exchange.Request.Method = "POST"
 		p.in.Exchange.Request.Header = append(p.in.Exchange.Request.Header, exchange.Field{Name: "Content-Type", Value: "application/x-www-form-urlencoded"})
@@ -165,7 +172,7 @@ func TestSchemaListsEveryField(t *testing.T) {
 		def any
 	}{
 		{redact.Divergence{}, doc}, {redact.Request{}, doc["properties"].(map[string]any)["request"]}, {redact.Answer{}, defs["answer"]},
-		{redact.Body{}, defs["body"]}, {redact.Difference{}, defs["difference"]},
+		{redact.Body{}, defs["body"]}, {redact.Difference{}, defs["difference"]}, {redact.RecheckRecord{}, doc["properties"].(map[string]any)["recheck"]},
 	} {
 		def := c.def.(map[string]any)
 		var have, required []string

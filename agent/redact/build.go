@@ -82,6 +82,17 @@ func (r *Redactor) Record(in *Input) *Record {
 	if in.Control != nil {
 		c := j.answer(*in.Control)
 		d.Control = &c
+		d.ControlKind = "instance"
+		if in.ControlSelf {
+			d.ControlKind = "self"
+		}
+	}
+	if c := in.Recheck; c != nil {
+		d.Recheck = &RecheckRecord{Result: c.Result}
+		if c.After > 0 {
+			us := c.After.Microseconds()
+			d.Recheck.AfterUS = &us
+		}
 	}
 	rec.differences(j, in, ref, result)
 	return rec
@@ -278,6 +289,15 @@ func last(r *exchange.Response) int64 {
 func (rec *Record) differences(j *job, in *Input, ref *exchange.Response, result *diff.Result) {
 	d := &rec.d
 	d.Differences = []Difference{}
+	var control map[string]bool
+	if in.ControlResult != nil {
+		control = make(map[string]bool, len(in.ControlResult.Differences))
+		for i := range in.ControlResult.Differences {
+			if f := &in.ControlResult.Differences[i]; !f.Ignored {
+				control[diff.Fingerprint(in.Experiment, in.Route, f)] = true
+			}
+		}
+	}
 	for i := range result.Differences {
 		f := &result.Differences[i]
 		if f.Ignored {
@@ -293,6 +313,13 @@ func (rec *Record) differences(j *job, in *Input, ref *exchange.Response, result
 			Candidate:   j.side(f, &f.Candidate, in.Candidate.Response),
 		}
 		out.Control = j.controlSide(in, f, &out, ref)
+		switch {
+		case control == nil:
+		case control[out.Fingerprint]:
+			out.Side = "both"
+		default:
+			out.Side = "candidate_only"
+		}
 		d.Differences = append(d.Differences, out)
 		rec.fingerprints = append(rec.fingerprints, out.Fingerprint)
 	}

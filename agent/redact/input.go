@@ -41,9 +41,13 @@ type Input struct {
 	// control did.
 	Candidate Leg
 	Control   *Leg
+	// ControlSelf says that the control was the captured server itself.
+	ControlSelf bool
 	// Result is the comparison with the candidate. Required. ControlResult is
-	// that of reference and control, nil without one.
+	// that of reference and control, nil where there is no pair.
 	Result, ControlResult *diff.Result
+	// Recheck is what came of asking once more, nil when nobody did.
+	Recheck *Recheck
 
 	// CandidateVersion and CandidateAddress name what was asked.
 	CandidateVersion, CandidateAddress string
@@ -68,6 +72,16 @@ type Input struct {
 
 // Param is a path parameter.
 type Param struct{ Name, Value string }
+
+// Recheck is what came of asking once more.
+type Recheck struct {
+	// Result is converged, divergent, or why neither is known: failed,
+	// not_comparable, shed, rate_limited, breaker_open or stopped.
+	Result string
+	// After is the time from the first replay to the second, 0 when there was
+	// none.
+	After time.Duration
+}
 
 // Leg is one replay: an answer, or why there is none.
 type Leg struct {

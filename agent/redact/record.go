@@ -46,15 +46,28 @@ type Divergence struct {
 	Outcome string `json:"outcome"`
 	Why     string `json:"why"`
 
-	Request     Request      `json:"request"`
-	Reference   Answer       `json:"reference"`
-	Candidate   Answer       `json:"candidate"`
-	Control     *Answer      `json:"control"`
-	ReplayLagUS int64        `json:"replay_lag_us"`
-	Differences []Difference `json:"differences"`
+	Request     Request `json:"request"`
+	Reference   Answer  `json:"reference"`
+	Candidate   Answer  `json:"candidate"`
+	Control     *Answer `json:"control"`
+	ReplayLagUS int64   `json:"replay_lag_us"`
+	// ControlKind is instance or self, "" when the control was not asked.
+	ControlKind string `json:"control_kind,omitempty"`
+	// Recheck is there when candidate and control were asked once more.
+	Recheck     *RecheckRecord `json:"recheck,omitempty"`
+	Differences []Difference   `json:"differences"`
 	// Omitted is how many further differences did not fit.
 	Omitted int    `json:"differences_omitted"`
 	Cause   string `json:"cause"`
+}
+
+// RecheckRecord is what came of asking once more.
+type RecheckRecord struct {
+	// Result is a Recheck's.
+	Result string `json:"result"`
+	// AfterUS is the time from the first replay to the second in microseconds,
+	// nil when there was none.
+	AfterUS *int64 `json:"after_us"`
 }
 
 // Request is the request as captured.
@@ -120,6 +133,9 @@ type Difference struct {
 	Reference *Body  `json:"reference"`
 	Candidate *Body  `json:"candidate"`
 	Control   *Body  `json:"control"`
+	// Side is both when the control differs from the reference in this too, else
+	// candidate_only; "" where there is no pair.
+	Side string `json:"side,omitempty"`
 }
 
 // Kind says what a Record is of.

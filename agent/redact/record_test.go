@@ -220,11 +220,25 @@ func TestRecordControl(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, f := range d.Differences {
-		got[f.Aspect] = f.Control.Text
+		got[f.Aspect] = f.Control.Text + " " + f.Side
 	}
 	// The control agrees with the reference on the status and has a third name.
-	if fmt.Sprint(got) != `map[body:"Bob" status:200]` {
+	if fmt.Sprint(got) != `map[body:"Bob" both status:200 candidate_only]` {
 		t.Errorf("control's values: %v", got)
+	}
+	if d.ControlKind != "instance" || d.Recheck != nil {
+		t.Errorf("control %q, recheck %+v", d.ControlKind, d.Recheck)
+	}
+	// What is no pair has no side.
+	in.ControlResult, in.ControlSelf, in.Recheck = nil, true, &Recheck{Result: "converged", After: 2 * time.Second}
+	d = newRedactor(t, Config{}).Record(in).Divergence()
+	for _, f := range d.Differences {
+		if f.Side != "" || f.Control != nil {
+			t.Errorf("%s: side %q, control %+v", f.Path, f.Side, f.Control)
+		}
+	}
+	if d.ControlKind != "self" || d.Control == nil || d.Recheck.Result != "converged" || *d.Recheck.AfterUS != 2_000_000 {
+		t.Errorf("control %q %+v, recheck %+v", d.ControlKind, d.Control, d.Recheck)
 	}
 }
 
