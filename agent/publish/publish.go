@@ -257,8 +257,10 @@ func (p *Publisher) Stop(ctx context.Context) error {
 		case <-q.finished:
 		case <-p.aborting:
 		case <-ctx.Done():
+			// Counted before end, as Run counts them too once it is told.
+			n := p.settleAll()
 			p.end()
-			if p.settleAll() > 0 {
+			if n+p.settleAll() > 0 {
 				return ctx.Err()
 			}
 			return nil
