@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.apache.flink.configuration.Configuration;
 import org.apache.flink.table.api.EnvironmentSettings;
 import org.apache.flink.table.api.TableEnvironment;
 import org.apache.flink.table.api.TableResult;
@@ -23,7 +24,13 @@ class Flink {
   private static final Pattern SET = Pattern.compile("\\s*SET '([^']+)' = '([^']+)'\\s*");
 
   public static void main(String[] args) throws Exception {
-    EnvironmentSettings.Builder mode = EnvironmentSettings.newInstance();
+    Configuration config = new Configuration();
+    // A machine that stands still for a while must not end the job.
+    for (String patience : List.of("heartbeat.timeout", "pekko.ask.timeout", "slot.request.timeout")) {
+      config.setString(patience, "3600000 ms");
+    }
+    EnvironmentSettings.Builder mode =
+        EnvironmentSettings.newInstance().withConfiguration(config);
     TableEnvironment env =
         TableEnvironment.create(
             args[0].equals("batch") ? mode.inBatchMode().build() : mode.inStreamingMode().build());
