@@ -360,3 +360,47 @@ func TestPageIsSelfContained(t *testing.T) {
 		}
 	}
 }
+
+// A time without windows is a gap in the line, not a straight way over it, and
+// points that are too many are made longer.
+func TestTimeline(t *testing.T) {
+	b := newBuilder(t, Config{})
+	add := func(sequence int64, after verdict.Time, divergent int64) {
+		t.Helper()
+		if err := b.Window(clean(sequence, 100, func(w *verdict.Window) {
+			w.WindowStart, w.WindowEnd = w.WindowStart+after, w.WindowEnd+after
+			w.Equal, w.Divergent = 100-divergent, divergent
+		})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const window = 10e6
+	add(1, 0, 10)
+	add(2, window, 20)
+	add(3, 7*window, 30)
+	d := document(t, b)
+	c := d.Experiments[0].overTime(&d.Settings)
+	if c == nil || len(c.Lines) == 0 || c.Lines[0].Class != "all area" {
+		t.Fatalf("drawn: %+v", c)
+	}
+	for _, l := range c.Lines {
+		if n := strings.Count(l.Path, "M"); n != 2 {
+			t.Errorf("%s has %d pieces: %s", l.Class, n, l.Path)
+		}
+	}
+	for i := range verdict.Time(300) {
+		add(int64(10+i), (100+i)*window, 1)
+	}
+	d = document(t, b)
+	tl := d.Experiments[0].Timeline
+	var compared, divergent int64
+	for i, p := range tl.Points {
+		compared, divergent = compared+p.Compared, divergent+p.Divergent
+		if us := p.Time.Time().UnixMicro(); us%(tl.PointSeconds*1e6) != 0 || i > 0 && p.Time <= tl.Points[i-1].Time {
+			t.Errorf("point %d of %d s is at %s", i, tl.PointSeconds, p.Time)
+		}
+	}
+	if tl.PointSeconds != 40 || len(tl.Points) > maxPoints || compared != 303*100 || divergent != 360 {
+		t.Errorf("%d points of %d s, %d compared, %d divergent", len(tl.Points), tl.PointSeconds, compared, divergent)
+	}
+}

@@ -247,7 +247,9 @@ func TestMemory(t *testing.T) {
 	before := heap()
 	add(records, 3*records)
 	after := heap()
-	if each := (float64(after) - float64(before)) / (2 * records); each > 100 {
+	each := (float64(after) - float64(before)) / (2 * records)
+	t.Logf("%.0f bytes a record", each)
+	if each > 100 {
 		t.Errorf("a record takes %.0f bytes", each)
 	}
 	if d := document(t, b); d.Input.Windows != 3*records || len(d.Experiments[0].Timeline.Points) > maxPoints {
