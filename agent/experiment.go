@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -29,8 +28,10 @@ type experiment struct {
 	// descriptors are the protobuf types, nil without.
 	descriptors *diff.Descriptors
 	replayer    *replay.Replayer
-	// authority is the candidate's host and port.
-	authority string
+	// authority is the candidate's host and port, controlAuthority the control's,
+	// "" without one.
+	authority, controlAuthority string
+
 	sampler   *sample.Sampler
 	redactor  *redact.Redactor
 	publisher *publish.Publisher
@@ -43,6 +44,7 @@ type experiment struct {
 	// comparisons counts by outcome and reason, in the order of
 	// diff.Reasons.
 	comparisons [diff.NumOutcomes]map[string]*atomic.Uint64
+	rechecks    rechecks
 }
 
 // identity is what every record says of where it comes from.
@@ -106,18 +108,13 @@ func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay
 	if err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(e.Candidate.URL)
-	if err != nil {
-		return nil, fmt.Errorf("experiments[%d].candidate.url: %w", i, err)
-	}
-	x.authority = u.Host
-	t := e.Candidate.TLS
+	x.authority, x.controlAuthority = authority(e.Candidate.URL), authority(e.Control.URL)
 	x.replayer, err = replay.New(replay.Config{
 		Experiment: e.Name, Role: "candidate", URL: e.Candidate.URL,
-		TLS:  replay.TLS{CA: t.CAFile, Cert: t.CertFile, Key: t.KeyFile, ServerName: t.ServerName, Insecure: t.InsecureSkipVerify},
+		TLS:  replayTLS(&e.Candidate.TLS),
 		Host: e.Candidate.Host, Trace: e.Candidate.Trace, Credentials: replay.Credentials(e.Candidate.Credentials),
 		Timeout: e.Replay.Timeout.D(), MaxInFlight: e.Replay.MaxInFlight, MaxRate: float64(e.Replay.MaxRate), Memory: memory,
-		MaxBody: int64(c.Capture.MaxBody), OwnReplay: own, Log: log, Done: x.done, Skipped: x.skipped,
+		MaxBody: int64(c.Capture.MaxBody), OwnReplay: own, Control: replayControl(e), Log: log, Done: x.done, Skipped: x.skipped,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("experiments[%d]: %w", i, err)
@@ -134,33 +131,45 @@ func (x *experiment) submit(ex *exchange.Exchange) {
 // skipped counts in the windows what was not compared.
 func (x *experiment) skipped(ex *exchange.Exchange, r replay.Result) {
 	if t, ok := x.tickets.take(ex); ok {
-		x.windows.collector.Skip(t, unreplayed[r], verdict.ControlNotChosen)
+		control := verdict.ControlNotChosen
+		if x.replayer.Chosen(ex) {
+			control = verdict.ControlShed
+		}
+		x.windows.collector.Skip(t, unreplayed[r], control)
 	}
 }
 
 // done compares a replay with the reference. Several goroutines call it; the
 // gate says how many go on at once.
 func (x *experiment) done(ex *exchange.Exchange, o *replay.Outcome) {
-	defer x.gate.leave(x.gate.enter(comparisonCost(ex.Response, o.Response)))
+	defer x.gate.leave(x.gate.enter(max(comparisonCost(ex.Response, o.Response), controlCost(ex, o))))
 	replayed := o.Start
 	if replayed == 0 {
 		replayed = o.LastByte
 	}
+	stale := x.sampler.Stale(x.index, ex, replayed) != sample.Fresh
 	res := x.rules.Compare(ex.Request, ex.Response, o.Response, diff.Input{
 		CandidateError:     o.Error,
-		Stale:              x.sampler.Stale(x.index, ex, replayed) != sample.Fresh,
+		Stale:              stale,
 		CandidateAuthority: x.authority,
 		Descriptors:        x.descriptors,
 	})
+	fingerprints, control := x.fingerprints(ex, res), x.control(ex, o, stale)
+	if t, ok := x.tickets.take(ex); ok {
+		p := pairOf(ex, o, res, fingerprints)
+		if control != nil {
+			p.Control = control.Control
+		}
+		x.windows.collector.Compare(t, p)
+	}
+	if res.Outcome != diff.Divergent && res.Outcome != diff.NotComparable || !x.publish(ex, o, res, fingerprints, control) {
+		x.count(res)
+	}
+}
+
+func (x *experiment) count(res *diff.Result) {
 	if n := x.comparisons[res.Outcome][res.Why]; n != nil {
 		n.Add(1)
-	}
-	fingerprints := x.fingerprints(ex, res)
-	if t, ok := x.tickets.take(ex); ok {
-		x.windows.collector.Compare(t, pairOf(ex, o, res, fingerprints))
-	}
-	if res.Outcome == diff.Divergent || res.Outcome == diff.NotComparable {
-		x.publish(ex, o, res, fingerprints)
 	}
 }
 
@@ -185,8 +194,9 @@ func (x *experiment) fingerprints(ex *exchange.Exchange, res *diff.Result) (list
 }
 
 // publish asks the cap first, so that a flood of one divergence costs little,
-// and hands on what is redacted.
-func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff.Result, fingerprints []string) {
+// and hands on what is redacted. It says whether that comes later, and the count
+// with it: when what differs is asked once more.
+func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff.Result, fingerprints []string, control *controlSide) (later bool) {
 	ad := publish.Admission{
 		Experiment: x.cfg.Name, Route: x.route(ex), ExchangeID: string(ex.ID), Why: res.Why,
 		Fingerprints: fingerprints, Time: time.Unix(0, ex.Request.FirstByte),
@@ -194,30 +204,40 @@ func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff
 	if res.Outcome == diff.Divergent {
 		ad.Why = ""
 	}
-	if weight, ok := x.publisher.Admit(ad); ok {
-		x.publisher.Publish(x.record(ex, o, res, weight))
+	weight, ok := x.publisher.Admit(ad)
+	switch {
+	case !ok:
+	case x.cfg.Compare.Recheck > 0 && res.Outcome == diff.Divergent && o.Error == "":
+		x.recheck(ex, o, func(again *redact.Recheck) {
+			x.count(res)
+			x.publisher.Publish(x.record(ex, o, res, control, again, weight))
+		})
+		return true
+	default:
+		x.publisher.Publish(x.record(ex, o, res, control, nil, weight))
 	}
+	return false
 }
 
 // record redacts a divergence.
-func (x *experiment) record(ex *exchange.Exchange, o *replay.Outcome, res *diff.Result, weight float64) *redact.Record {
+func (x *experiment) record(ex *exchange.Exchange, o *replay.Outcome, res *diff.Result, control *controlSide, again *redact.Recheck, weight float64) *redact.Record {
 	id, route := x.identity, int(ex.Decision.Choices[x.index].Route)
 	r := x.sampler.Route(x.index, route)
 	in := &redact.Input{
 		Node: id.node, Cluster: id.cluster, Namespace: id.namespace, Pod: id.pod, Service: id.service,
 		AgentVersion: id.version, BootID: id.bootID, ConfigRevision: id.revision, Source: id.source,
 		Experiment: x.cfg.Name, Route: r.Path, Key: r.Key, SecretParams: x.cfg.Routes[route].Secret,
-		Exchange: ex,
-		Candidate: redact.Leg{
-			Response: o.Response, Error: o.Error, Detail: o.Detail, Reused: o.Reused,
-			Start: o.Start, FirstByte: o.FirstByte, LastByte: o.LastByte, TraceID: o.FreshTraceID,
-		},
-		Result:           res,
+		Exchange:  ex,
+		Candidate: recordLeg(o),
+		Result:    res, Recheck: again,
 		CandidateVersion: x.cfg.Candidate.Version, CandidateAddress: o.Address,
 		TraceID: o.TraceID, ReplayLag: o.Lag,
 		SampleRate:    float64(x.cfg.RateOf(route).Hundredths()) / 10_000,
 		PublishWeight: weight,
 		Published:     x.now(),
+	}
+	if control != nil && control.leg != nil {
+		in.Control, in.ControlResult, in.ControlSelf = control.leg, control.result, x.cfg.Control.Self
 	}
 	for _, p := range x.sampler.Params(x.index, route, ex.Request.Target) {
 		in.Params = append(in.Params, redact.Param(p))

@@ -77,10 +77,38 @@ func (c *counts) experiments(sampler *sample.Sampler, experiments []*experiment)
 		for r, n := range st.Results {
 			c.result("replays", replay.Result(r).String(), n, "experiment", name, "target", "candidate")
 		}
+		c.control(name, st.Control)
+		if x.cfg.Compare.Recheck > 0 {
+			c.rechecks(name, &x.rechecks)
+		}
 		for o, reasons := range x.comparisons {
 			for why, n := range reasons {
 				c.result("comparisons", diff.Outcome(o).String(), n.Load(), "experiment", name, "reason", why)
 			}
 		}
+	}
+}
+
+// control adds the control's line, where there is one.
+func (c *counts) control(experiment string, st *replay.ControlStats) {
+	if st == nil {
+		return
+	}
+	labels := func(more ...string) []string {
+		return append([]string{"experiment", experiment, "target", "control"}, more...)
+	}
+	c.add("replays", telemetry.Left, st.Chosen, labels("result", "control_chosen")...)
+	c.add("replays", telemetry.InFlight, uint64(st.InFlight), labels()...)
+	for _, e := range st.Ends {
+		c.result("replays", e.Result.String(), e.N, labels("reason", e.Reason)...)
+	}
+}
+
+// rechecks adds what was asked once more.
+func (c *counts) rechecks(experiment string, r *rechecks) {
+	c.add("rechecks", telemetry.Left, r.begun.Load(), "experiment", experiment, "result", "rechecked")
+	c.add("rechecks", telemetry.InFlight, uint64(r.inFlight.Load()), "experiment", experiment)
+	for i := range r.results {
+		c.result("rechecks", recheckWord(i), r.results[i].Load(), "experiment", experiment)
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -83,6 +84,11 @@ type experimentStatus struct {
 	Paused    string   `json:"paused"`
 	Ended     bool     `json:"ended"`
 	Breaker   string   `json:"breaker"`
+	// Control is its URL or "self", ControlShare the share that goes to it and
+	// ControlBreaker its breaker; all "" without one.
+	Control        string `json:"control"`
+	ControlShare   string `json:"control_share"`
+	ControlBreaker string `json:"control_breaker"`
 }
 
 func (a *Agent) status() status {
@@ -100,6 +106,9 @@ func (a *Agent) status() status {
 	for i, x := range a.experiments {
 		e := experimentStatus{Name: x.cfg.Name, Candidate: x.cfg.Candidate.URL, Sample: x.cfg.Sample.Rate.String(),
 			Paused: st.Experiments[i].Paused.String(), Ended: st.Experiments[i].Ended, Breaker: x.replayer.Stats().Breaker}
+		if k := x.replayer.Stats().Control; k != nil {
+			e.Control, e.ControlShare, e.ControlBreaker = cmp.Or(x.cfg.Control.URL, "self"), x.cfg.Control.Share.String(), k.Breaker
+		}
 		for _, r := range x.cfg.Routes {
 			e.Routes = append(e.Routes, r.Path)
 		}
@@ -153,14 +162,23 @@ func (a *Agent) gauges() []telemetry.Gauge {
 	}
 	for _, x := range a.experiments {
 		st := x.replayer.Stats()
-		l := telemetry.Labels("experiment", x.cfg.Name, "target", "candidate")
-		open := 0.0
-		if st.Breaker == "open" {
-			open = 1
+		g = append(g, targetGauges(x.cfg.Name, "candidate", st.Breaker, st.Opened, st.Retried)...)
+		if k := st.Control; k != nil {
+			g = append(g, targetGauges(x.cfg.Name, "control", k.Breaker, k.Opened, k.Retried)...)
 		}
-		g = append(g, telemetry.Gauge{Name: "breaker_open", Help: "1 while the target is left alone.", Labels: l, Value: open},
-			telemetry.Gauge{Name: "replay_connections_total", Help: "Connections opened for replays.", Labels: l, Value: float64(st.Opened), Total: true},
-			telemetry.Gauge{Name: "replay_retries_total", Help: "Requests written a second time after a stale connection.", Labels: l, Value: float64(st.Retried), Total: true})
 	}
 	return g
+}
+
+func targetGauges(experiment, target, breaker string, opened, retried uint64) []telemetry.Gauge {
+	l := telemetry.Labels("experiment", experiment, "target", target)
+	open := 0.0
+	if breaker == "open" {
+		open = 1
+	}
+	return []telemetry.Gauge{
+		{Name: "breaker_open", Help: "1 while the target is left alone.", Labels: l, Value: open},
+		{Name: "replay_connections_total", Help: "Connections opened for replays.", Labels: l, Value: float64(opened), Total: true},
+		{Name: "replay_retries_total", Help: "Requests written a second time after a stale connection.", Labels: l, Value: float64(retried), Total: true},
+	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -212,7 +213,8 @@ func (c *checker) experiments() {
 		c.match(at+"match.", &e.Match)
 		c.routes(at, e)
 		c.sample(at, e)
-		c.candidate(at+"candidate.", &e.Candidate)
+		c.candidate(at, &e.Candidate, &e.Control)
+		c.control(at, e)
 		c.replay(at+"replay.", &e.Replay)
 		c.compare(at+"compare.", &e.Compare)
 	}
@@ -295,6 +297,9 @@ func (c *checker) compare(at string, m *Compare) {
 	c.filled(at+"ignore.json", m.Ignore.JSON)
 	c.filled(at+"ignore.values", m.Ignore.Values)
 	c.one(at+"state", m.State, "shared", "separate")
+	if d := m.Recheck; d != 0 && (d < Duration(100*time.Millisecond) || d > Duration(time.Minute)) {
+		c.fail(at+"recheck", "%s is not within 100ms and 60s: leave it out for never", d)
+	}
 	for i := range m.Equal {
 		here := at + "equal[" + strconv.Itoa(i) + "].within"
 		if _, written := c.sources[here]; written && m.Equal[i].Within == 0 {
@@ -481,7 +486,8 @@ func (c *checker) sample(at string, e *Experiment) {
 	}
 }
 
-func (c *checker) candidate(at string, x *Candidate) {
+func (c *checker) candidate(experiment string, x *Candidate, control *Control) {
+	at := experiment + "candidate."
 	u, err := target(x.URL)
 	if err != nil {
 		c.fail(at+"url", "%v", err)
@@ -492,10 +498,10 @@ func (c *checker) candidate(at string, x *Candidate) {
 	if strings.ContainsFunc(x.Version, unicode.IsControl) || len(x.Version) > 200 {
 		c.fail(at+"version", "is longer than 200 bytes or has a control character")
 	}
-	if err == nil && u.Scheme == "http" {
-		if addr, err := netip.ParseAddr(u.Hostname()); err == nil && x.Credentials == "forward" && !near(addr) {
-			c.fail(at+"url", "%s is neither loopback, link-local nor private: requests with their credentials don't go there in clear text; write https, or credentials: strip or forward-anywhere", addr)
-		}
+	if err == nil {
+		c.near(at+"url", u, x)
+	}
+	if k, kerr := target(control.URL); err == nil && u.Scheme == "http" && (kerr != nil || k.Scheme == "http") {
 		for _, f := range []struct {
 			key string
 			set bool
@@ -512,6 +518,51 @@ func (c *checker) candidate(at string, x *Candidate) {
 	if x.TLS.KeyFile != "" && x.TLS.CertFile == "" {
 		c.fail(at+"tls.cert_file", "is missing: key_file needs it")
 	}
+}
+
+// near refuses an address that requests with their credentials don't go to.
+func (c *checker) near(path string, u *url.URL, x *Candidate) {
+	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && u.Scheme == "http" && x.Credentials == "forward" && !near(addr) {
+		c.fail(path, "%s is neither loopback, link-local nor private: requests with their credentials don't go there in clear text; write https, or credentials: strip or forward-anywhere", addr)
+	}
+}
+
+func (c *checker) control(at string, e *Experiment) {
+	x := &e.Control
+	switch {
+	case x.Self && x.URL != "":
+		c.fail(at+"control.self", "asks the captured server once more, and there is a url too%s: keep one of them", c.also(at+"control.url"))
+	case x.Self && !x.IAcceptExtraLoad:
+		c.fail(at+"control.self", "sends each chosen request to production a second time: write i_accept_extra_load: true if that is meant, or name a second instance by url")
+	case x.Self && e.Guard.Latency == 0 && e.Guard.Errors.Off:
+		c.fail(at+"control.self", "needs a guard, which pauses replay while production suffers: guard.latency and guard.errors are both off%s", c.also(at+"guard.latency"))
+	case x.Self:
+	case x.URL != "":
+		u, err := target(x.URL)
+		if err != nil {
+			c.fail(at+"control.url", "%v", err)
+			break
+		}
+		c.near(at+"control.url", u, &e.Candidate)
+		if sameTarget(x.URL, e.Candidate.URL) {
+			c.fail(at+"control.url", "is the candidate's too%s: the control is a second instance of the reference version", c.also(at+"candidate.url"))
+		}
+	case x.Share != defaultShare:
+		c.fail(at+"control.share", "has no effect: there is no control.url")
+	}
+}
+
+// sameTarget says whether two URLs of targets name the same one.
+func sameTarget(a, b string) bool {
+	u, uerr := target(a)
+	v, verr := target(b)
+	if uerr != nil || verr != nil {
+		return false
+	}
+	port := func(u *url.URL) string {
+		return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	}
+	return strings.EqualFold(u.Hostname(), v.Hostname()) && port(u) == port(v)
 }
 
 // target takes a URL of a candidate apart. What may be secret, user information

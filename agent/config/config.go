@@ -193,16 +193,21 @@ type TLS struct {
 }
 
 // Control is a second instance of the reference version, which shows the noise.
+// Its requests are made as the candidate's: tls, host, credentials, trace and
+// replay hold for it too.
 type Control struct {
 	// URL as the candidate's. Default "": no control.
 	URL string `yaml:"url"`
 	// Share of the sampled requests that goes to the control too. Default 10%.
 	Share Rate `yaml:"share"`
-	// Self true asks the captured server once more instead. Default false.
+	// Self true asks the captured server once more instead, with safe methods
+	// only. It needs a guard. Default false.
 	Self bool `yaml:"self"`
 	// IAcceptExtraLoad must be true with Self. Default false.
 	IAcceptExtraLoad bool `yaml:"i_accept_extra_load"`
 }
+
+const defaultShare Rate = 10_00
 
 // Replay bounds the requests to the candidate.
 type Replay struct {
@@ -248,7 +253,9 @@ type Compare struct {
 	// MaxDifferences bounds the differences of an answer's aspect; more are
 	// not_fully_compared. Default 100, at most 1000.
 	MaxDifferences int `yaml:"max_differences"`
-	// Recheck asks a divergent pair once more after this time. Default 0s: never.
+	// Recheck asks a divergent pair that is published once more after this time,
+	// if its method is safe: candidate and control, or without a control the
+	// candidate alone. Default 0s: never; else from 100ms to 60s.
 	Recheck Duration `yaml:"recheck"`
 	// State is "shared" (default: candidate and reference share their data, so
 	// that a write is stale for a minute) or "separate" (for ever).
@@ -498,7 +505,7 @@ func (e *Experiment) setDefaults() {
 		Until:     Until{After: Duration(7 * day)},
 		Sample:    Sample{Rate: 10_00, By: "request"},
 		Candidate: Candidate{Host: "keep", Credentials: "forward", Trace: "fresh"},
-		Control:   Control{Share: 10_00},
+		Control:   Control{Share: defaultShare},
 		Replay: Replay{
 			Timeout:     Duration(2 * time.Second),
 			MaxInFlight: 64,

@@ -15,9 +15,7 @@ var later = []struct {
 	words []string
 }{
 	{"capture.attach", []string{"clsact"}},
-	{"experiments[].control", nil},
 	{"experiments[].replay.order", nil},
-	{"experiments[].compare.recheck", nil},
 	{"sinks[].kafka.format", []string{"miffy"}},
 	{"spool", nil},
 }

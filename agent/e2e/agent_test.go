@@ -44,6 +44,9 @@ type settings struct {
 	exclude   string // YAML
 	sample    string // empty is 100%
 	replay    string // YAML of the map
+	control   string // YAML of the map
+	compare   string // YAML of the map
+	guard     string // YAML of the map; empty is off
 	publish   string // YAML of the map
 	sinks     string // YAML of the list
 	memory    string // empty is 128MiB
@@ -88,9 +91,12 @@ sinks: %[7]s
     sample: {rate: %s}
     candidate: {url: "%s"}
     replay: %s
-    guard: {latency: off, errors: off}
+    control: %s
+    compare: %s
+    guard: %s
 `, cmp.Or(c.port, 8080), or(c.routes, `[{path: "/"}]`), or(c.exclude, "[]"), or(c.sample, "100%"), c.candidate,
-			or(c.replay, "{timeout: 1s, max_in_flight: 512}"))
+			or(c.replay, "{timeout: 1s, max_in_flight: 512}"), or(c.control, "{}"), or(c.compare, "{}"),
+			or(c.guard, "{latency: off, errors: off}"))
 	}
 	if c.other {
 		text += fmt.Sprintf("  - {name: others, routes: [{path: /nowhere}], candidate: {url: %q}}\n", c.candidate)
@@ -193,7 +199,7 @@ func (a *agent) rest(t *testing.T, timeout time.Duration, done func(telemetry.Le
 		if !ok {
 			return false, why + ": " + before
 		}
-		for _, line := range []string{"exchanges", "replays", "comparisons", "deliveries"} {
+		for _, line := range []string{"exchanges", "replays", "control", "comparisons", "rechecks", "deliveries"} {
 			if n := ledger[line][telemetry.InFlightKey]; n > 0 {
 				return false, fmt.Sprintf("%s: %d in flight", line, n)
 			}

@@ -525,6 +525,7 @@ func TestPairSelf(t *testing.T) {
 func TestAgain(t *testing.T) {
 	for _, control := range []bool{true, false} {
 		var u *running
+		var mu sync.Mutex // of the two below
 		var told []Again
 		var at []time.Duration
 		var began time.Time
@@ -534,22 +535,30 @@ func TestAgain(t *testing.T) {
 			}
 			c.Done = func(x *exchange.Exchange, o *Outcome) {
 				u.Again(x, o, 2*time.Second, func(a Again) {
+					mu.Lock()
+					defer mu.Unlock()
 					told, at = append(told, a), append(at, time.Since(began))
 				})
 			}
 		}
 		run := func(t *testing.T, u *running, n *legNet, end func(), want Result, after time.Duration) {
 			t.Helper()
+			mu.Lock()
 			told, at, began = nil, nil, time.Now()
+			mu.Unlock()
 			u.Submit(numbered(1))
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if s := u.balanced(); len(told) > 0 || s.InFlight != 1 || s.Results != [NumResults]uint64{} {
 				t.Fatalf("%v, %+v", told, s)
 			}
 			dials := n.dials.Load()
+			mu.Unlock()
 			end()
 			pass(10 * time.Second)
 			synctest.Wait()
+			mu.Lock()
 			if len(told) != 1 || told[0].Result != want || at[0] != after {
 				t.Fatalf("told %+v at %v", told, at)
 			}
@@ -592,24 +601,32 @@ func TestAgain(t *testing.T) {
 		})
 		// Too many, too little memory, a method that changes something.
 		both(func(t *testing.T, u *running, n *legNet) {
+			mu.Lock()
 			told = nil
+			mu.Unlock()
 			for i := range 300 {
 				u.Submit(numbered(i))
 				synctest.Wait()
 			}
+			mu.Lock()
 			if s := u.balanced(); len(told) != 300-againFor*64 || s.InFlight != againFor*64 || told[0].Result != Shed {
 				t.Errorf("%d told, %+v", len(told), s)
 			}
+			mu.Unlock()
 			u.Cancel()
 			synctest.Wait()
 			u.Resume()
+			mu.Lock()
 			told = nil
+			mu.Unlock()
 			u.Submit(request("", "DELETE / HTTP/1.1", "Host: users.example"))
 			synctest.Wait()
 			u.config.Memory.add(1<<19 + 1)
 			u.Submit(numbered(1))
 			synctest.Wait()
 			u.config.Memory.add(-(1<<19 + 1))
+			mu.Lock()
+			defer mu.Unlock()
 			if len(told) != 2 || told[0].Result != Shed || told[1].Result != Shed {
 				t.Errorf("%+v", told)
 			}

@@ -151,7 +151,8 @@ func TestLedger(t *testing.T) {
 	got := NewLedger(sound())
 	for key, want := range map[string]uint64{
 		"kernel_packets/captured": 30, "kernel_packets/no_reader": 0, "exchanges/unparsable": 5, "exchanges/in_flight": 5,
-		"selection/selected": 21, "replays/compared": 16, "replays/failed": 1, "replays/breaker_open": 0,
+		"selection/selected": 21, "replays/compared": 16, "replays/breaker_open": 0,
+		"control/failed": 1, "control/paired": 3, "control/shed": 0, "rechecks/converged": 0,
 		"comparisons/divergent": 4, "deliveries/acknowledged": 7, "deliveries/dropped": 0, "windows/acknowledged": 7, "windows/dropped": 0,
 	} {
 		line, result, _ := strings.Cut(key, "/")
@@ -163,8 +164,8 @@ func TestLedger(t *testing.T) {
 	if _, ok := got["exchanges"]["started"]; ok {
 		t.Error("a left side stands among the results: they would no longer sum up")
 	}
-	if len(NewLedger(nil)) != 9 {
-		t.Errorf("%d lines of an empty ledger, want the 8 of DESIGN and the windows", len(NewLedger(nil)))
+	if len(NewLedger(nil)) != 11 {
+		t.Errorf("%d lines of an empty ledger, want the 8 of DESIGN, windows, control and rechecks", len(NewLedger(nil)))
 	}
 }
 

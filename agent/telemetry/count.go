@@ -124,13 +124,17 @@ var lines = []line{
 		from:    &term{line: "selection", results: []string{"selected"}, by: "experiment"},
 	},
 	{
-		name: "replays", by: []string{"experiment"}, when: Label{"target", "control"}, left: "control_chosen",
+		name: "replays", short: "control", by: []string{"experiment"}, when: Label{"target", "control"}, left: "control_chosen",
 		results: []string{"paired", "failed", "shed"},
 	},
 	{
 		name: "comparisons", by: []string{"experiment"}, left: "compared",
 		results: []string{"equal", "ignored", "divergent", "not_comparable"},
 		from:    &term{line: "replays", results: []string{"compared"}, when: Label{"target", "candidate"}, by: "experiment"},
+	},
+	{
+		name: "rechecks", by: []string{"experiment"}, left: "rechecked",
+		results: []string{"converged", "divergent", "failed", "not_comparable", "shed", "rate_limited", "breaker_open", "stopped"},
 	},
 	{
 		name: "deliveries", by: []string{"sink"}, when: Label{"record", "divergence"}, left: "divergent + not_comparable + recovered",
@@ -247,7 +251,8 @@ func lineOrder(name string) int {
 // Ledger is the short form: for each line its results, summed over experiments,
 // targets, sinks and reasons, and what is in flight under InFlightKey where
 // something can be. The deliveries are those of divergences; those of window
-// records are the line "windows".
+// records are the line "windows". The replays are those to the candidate; those
+// of the control are the line "control".
 type Ledger map[string]map[string]uint64
 
 // NewLedger sums the counts. Each result of DESIGN is there, from zero on.

@@ -31,6 +31,7 @@ var help = map[string]string{
 	"selection":       "Complete exchanges, by what sampling decided for the experiment.",
 	"replays":         "Exchanges selected for replay, by what became of them.",
 	"comparisons":     "Compared pairs, by outcome.",
+	"rechecks":        "Divergences asked once more after compare.recheck, by what came of it.",
 	"deliveries":      "Records for a sink, by what became of them.",
 }
 

@@ -543,7 +543,9 @@ func ExampleWriteLedger() {
 	// exchanges                 3  complete 3
 	// selection                 0  nothing yet
 	// replays                   0  nothing yet
+	// control                   0  nothing yet
 	// comparisons               0  nothing yet
+	// rechecks                  0  nothing yet
 	// deliveries                0  nothing yet
 	// windows                   0  nothing yet
 	// does not balance: exchanges: 4 started (counted), but 3 by result and 0 in flight: 1 missing

@@ -15,6 +15,9 @@ func printAgent(w io.Writer, raw json.RawMessage) {
 			Name, Candidate, Sample, Paused, Breaker string
 			Routes                                   []string
 			Ended                                    bool
+			Control                                  string
+			ControlShare                             string `json:"control_share"`
+			ControlBreaker                           string `json:"control_breaker"`
 		}
 		Off string
 	}
@@ -35,6 +38,13 @@ func printAgent(w io.Writer, raw json.RawMessage) {
 			state = "breaker open: the candidate fails"
 		}
 		fmt.Fprintf(w, "experiment  %s: %s of %s to %s, %s\n", e.Name, e.Sample, strings.Join(e.Routes, " "), e.Candidate, state)
+		if e.Control != "" {
+			state := "asked"
+			if e.ControlBreaker == "open" {
+				state = "breaker open: the control fails"
+			}
+			fmt.Fprintf(w, "control     %s: %s of these to %s, %s\n", e.Name, e.ControlShare, e.Control, state)
+		}
 	}
 	fmt.Fprintln(w)
 }
