@@ -137,6 +137,9 @@ func TestPairOrder(t *testing.T) {
 			if c == nil || c.Result != Paired || c.Outcome == nil || c.Outcome.Response == nil || c.Outcome.Address != "10.0.0.2:80" {
 				t.Fatalf("%d: %+v", n, c)
 			}
+			if p.Start != c.Outcome.Start {
+				t.Errorf("%d: %v apart", n, time.Duration(p.Start-c.Outcome.Start))
+			}
 			if !slices.Equal(order, want) {
 				t.Fatalf("%d: sent in the order %v, want %v", n, order, want)
 			}
