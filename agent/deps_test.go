@@ -44,6 +44,8 @@ var mayImport = map[string]string{
 	"agent/telemetry/admin": "",
 	// The off file and the lock: agent and commands agree by them.
 	"agent/off": "golang.org/x/sys/unix",
+	// Keeps what sampling and replay came to; it acts on nothing of it.
+	"agent/recording": "reassembly/exchange agent/replay github.com/klauspost/compress/zstd",
 	// The file's syntax is its own; it knows the exchange's words, and no room
 	// that acts on a setting.
 	"agent/config": "reassembly/exchange github.com/goccy/go-yaml",
