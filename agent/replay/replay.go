@@ -62,6 +62,9 @@ type Config struct {
 	MaxRate float64
 	// Breaker leaves a sick target alone.
 	Breaker Breaker
+	// Patience is for SubmitWait: how long it waits for a target that the
+	// breaker leaves alone. Zero means 30s.
+	Patience time.Duration
 	// MaxBody is how many bytes of an answer's body are kept; all are
 	// digested. Zero means 1 MiB.
 	MaxBody int64
@@ -141,6 +144,12 @@ type Replayer struct {
 	// are any, MaxInFlight replays have one, and late is set.
 	waiting []waiting
 	late    *time.Timer
+	// patient counts those that SubmitWait holds back; freed tells it that
+	// something has ended. refused is since when the breaker holds it back, zero
+	// when the target has answered since.
+	patient int
+	freed   chan struct{}
+	refused time.Time
 	// workers are all, idle those without a job; the last one rested least.
 	workers map[*worker]struct{}
 	idle    []*worker
@@ -208,6 +217,10 @@ func newReplayer(c Config, self bool) (*Replayer, error) {
 	if err := c.Breaker.defaults(); err != nil {
 		return nil, err
 	}
+	setDefault(&c.Patience, 30*time.Second)
+	if c.Patience < 0 {
+		return nil, fmt.Errorf("patience: %v is negative", c.Patience)
+	}
 	setDefault(&c.MaxBody, 1<<20)
 	if c.MaxBody < 0 || c.MaxBody > 1<<40 {
 		return nil, fmt.Errorf("max body: %d is not between 0 and 1 TiB", c.MaxBody)
@@ -243,6 +256,7 @@ func newReplayer(c Config, self bool) (*Replayer, error) {
 		changes: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 		drained: make(chan struct{}),
+		freed:   make(chan struct{}, 1),
 		workers: make(map[*worker]struct{}),
 		again:   make(map[*Outcome]*again),
 		self:    self,
@@ -467,6 +481,9 @@ const (
 // compared counts a replay that Done had; word is its error word.
 func (r *Replayer) compared(word string) {
 	r.results[Compared]++
+	if word == "" {
+		r.refused = time.Time{}
+	}
 	if word != "" {
 		for i, e := range errorWords {
 			if e == word {
@@ -482,6 +499,7 @@ func (r *Replayer) unpark(word string) {
 	defer r.mu.Unlock()
 	r.parked--
 	r.compared(word)
+	r.hasFreed()
 	r.atRest()
 }
 
@@ -520,6 +538,7 @@ func (r *Replayer) finished(w *worker, x *exchange.Exchange, result Result, word
 		}
 		r.drop(&j, why)
 	}
+	r.hasFreed()
 	if r.stopping {
 		return false
 	}
@@ -683,7 +702,7 @@ func (r *Replayer) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.Selected, s.Results, s.Errors = r.selected, r.results, r.errors
-	s.InFlight, s.Workers = r.inFlight-r.asked+r.parked+len(r.waiting), len(r.workers)
+	s.InFlight, s.Workers = r.inFlight-r.asked+r.parked+len(r.waiting)+r.patient, len(r.workers)
 	return s
 }
 
