@@ -107,6 +107,12 @@ func ParseCompare(name string, data []byte, experiment string) (rules *Compare, 
 	return rules, c, "", k.err()
 }
 
+// Whole says whether a file is a whole configuration, and not rules alone.
+func Whole(data []byte) bool {
+	root, err := parseYAML("", data)
+	return err == nil && root.kind == mapping && root.get("version") != nil
+}
+
 // compareOf takes an experiment's rules from a whole configuration.
 func compareOf(name string, data []byte, experiment string) (rules *Compare, c *Config, path string, err error) {
 	c, _, err = Parse(name, data, nil)

@@ -25,7 +25,8 @@
 //	          replays, and where there are some the whole exchange
 //	lost      exchanges that did not become complete: time, choices, the
 //	          ledger's result, and how many
-//	end       the last line: the number of events before it
+//	end       the last line: the number of events before it, and the capture's
+//	          ledger by line and result
 //
 // Bodies are in base64 (RFC 4648 section 4). A text that is not UTF-8 is an
 // object with the key base64 in place of a string. Numbers are integers, times

@@ -13,11 +13,11 @@ import (
 // Whatever the lines are, reading ends, and what it gives can be written and
 // read again as it is.
 func FuzzLines(f *testing.F) {
-	f.Add([]byte(sound + "\n" + `{"tick":7}` + "\n" + `{"lost":{"time":3,"choices":[{"selection":"paused","reason":"guard","route":2}],"result":"gap","count":4}}` + "\n" + `{"end":3}` + "\n"))
+	f.Add([]byte(sound + "\n" + `{"tick":7}` + "\n" + `{"lost":{"time":3,"choices":[{"selection":"paused","reason":"guard","route":2}],"result":"gap","count":4}}` + "\n" + `{"end":{"events":3}}` + "\n"))
 	f.Add([]byte(`{"exchange":{"time":1,"choices":[{"selection":"selected","route":0}],"whole":` + whole + `,"replays":[{"experiment":0,"result":"compared","error":"timeout","detail":{"base64":"/w=="}}]}}` + "\n"))
-	f.Add([]byte(`{"exchange":{"time":-1,"choices":null}}` + "\n" + `{"end":1}`))
+	f.Add([]byte(`{"exchange":{"time":-1,"choices":null}}` + "\n" + `{"end":{"events":1}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		r, err := recording.NewReader("fuzzed", []byte(goodHead), bytes.NewReader(pack(t, string(text))))
+		r, err := recording.NewReader("fuzzed", []byte(goodHead), bytes.NewReader(pack(string(text))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func FuzzLines(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Close(); err != nil {
+		if err := w.Close(nil); err != nil {
 			t.Fatal(err)
 		}
 		again, err := recording.NewReader("again", []byte(goodHead), &out)
@@ -59,7 +59,7 @@ func FuzzLines(f *testing.F) {
 
 // Whatever the files hold, reading ends with an error, that of the end included.
 func FuzzFiles(f *testing.F) {
-	f.Add([]byte(goodHead), pack(f, sound+"\n"+`{"end":1}`+"\n"))
+	f.Add([]byte(goodHead), pack(sound+"\n"+`{"end":{"events":1}}`+"\n"))
 	f.Add([]byte(`{"format":"shadowtap.recording.v1","config":"version: 1"}`), []byte{})
 	f.Add([]byte(`[]`), []byte("x"))
 	f.Fuzz(func(t *testing.T, head, events []byte) {

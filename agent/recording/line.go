@@ -18,7 +18,7 @@ type line struct {
 	Tick     *int64        `json:"tick,omitempty"`
 	Lost     *lostLine     `json:"lost,omitempty"`
 	Exchange *exchangeLine `json:"exchange,omitempty"`
-	End      *int          `json:"end,omitempty"`
+	End      *endLine      `json:"end,omitempty"`
 }
 
 // set counts what is set.
@@ -29,6 +29,11 @@ func (l *line) set() (n int) {
 		}
 	}
 	return n
+}
+
+type endLine struct {
+	Events int                          `json:"events"`
+	Ledger map[string]map[string]uint64 `json:"ledger,omitempty"`
 }
 
 type lostLine struct {

@@ -64,6 +64,7 @@ type Reader struct {
 	long   bytes.Buffer // a line that is longer than the buffer of lines
 	events int
 	err    error
+	ledger map[string]map[string]uint64
 }
 
 // Open opens the recording of a folder.
@@ -147,8 +148,8 @@ func (r *Reader) next() (*Event, error) {
 		return nil, errors.New("a line must have one of tick, lost, exchange and end")
 	case l.End == nil:
 		return l.event()
-	case *l.End != r.events:
-		return nil, fmt.Errorf("the end says %d events, there were %d", *l.End, r.events)
+	case l.End.Events != r.events:
+		return nil, fmt.Errorf("the end says %d events, there were %d", l.End.Events, r.events)
 	}
 	switch _, err := r.lines.Peek(1); {
 	case err == nil:
@@ -156,8 +157,13 @@ func (r *Reader) next() (*Event, error) {
 	case err != io.EOF:
 		return nil, cut(err)
 	}
+	r.ledger = l.End.Ledger
 	return nil, io.EOF
 }
+
+// Ledger is the capture's, by line and result: nil before Next has given io.EOF.
+// The caller owns it.
+func (r *Reader) Ledger() map[string]map[string]uint64 { return r.ledger }
 
 // line gives the next line, valid until the next call.
 func (r *Reader) line() ([]byte, error) {

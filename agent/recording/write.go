@@ -234,10 +234,10 @@ func (w *Writer) write(l *line) {
 	}
 }
 
-// Close writes the end, unless something could not be written, and gives the
-// first error.
-func (w *Writer) Close() error {
-	w.write(&line{End: &w.events})
+// Close writes the end with the capture's ledger, by line and result, unless
+// something could not be written before. It gives the first error.
+func (w *Writer) Close(ledger map[string]map[string]uint64) error {
+	w.write(&line{End: &endLine{w.events, ledger}})
 	// An encoder that failed is closed all the same; its error is known.
 	err := w.zstd.Close()
 	if w.file != nil {
