@@ -210,13 +210,19 @@ func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff
 	case x.cfg.Compare.Recheck > 0 && res.Outcome == diff.Divergent && o.Error == "":
 		x.recheck(ex, o, func(again *redact.Recheck) {
 			x.count(res)
-			x.publisher.Publish(x.record(ex, o, res, control, again, weight))
+			x.hand(x.record(ex, o, res, control, again, weight))
 		})
 		return true
 	default:
-		x.publisher.Publish(x.record(ex, o, res, control, nil, weight))
+		x.hand(x.record(ex, o, res, control, nil, weight))
 	}
 	return false
+}
+
+// hand gives a record to the sinks and to the agent's own report.
+func (x *experiment) hand(rec *redact.Record) {
+	x.publisher.Publish(rec)
+	x.windows.report.divergence(rec)
 }
 
 // record redacts a divergence.

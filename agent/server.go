@@ -22,6 +22,9 @@ func (a *Agent) newServer() (err error) {
 		Live:  []telemetry.Check{{Name: "rings are read", Check: a.ringsRead}},
 		Ready: []telemetry.Check{{Name: "taps", Check: a.tapsStand}, {Name: "sinks", Check: a.publisher.Ready}},
 	}
+	if a.windows != nil {
+		tc.Report = func() ([]byte, error) { return a.windows.report.JSON(a.Counts()) }
+	}
 	if a.cfg.OffFile == "" {
 		tc.Off, tc.On = nil, nil
 	}

@@ -23,6 +23,7 @@ type windows struct {
 	collector *verdict.Collector
 	redactor  *redact.Redactor
 	publisher *publish.Publisher
+	report    *liveReport
 	log       *slog.Logger
 	// first is the route "" of each experiment; those of its routes follow.
 	first []verdict.RouteID
@@ -51,7 +52,8 @@ func newWindows(c *config.Config, sampler *sample.Sampler, id *identity, r *reda
 		return nil, err
 	}
 	w.redactor, w.publisher, w.log = r, p, log
-	return w, nil
+	w.report, err = newLiveReport(int64(c.Capture.Memory), VerdictSettings(&c.Verdict), log)
+	return w, err
 }
 
 // countWindows makes windows that count, and can't publish.
@@ -110,6 +112,7 @@ func (w *windows) flush(ctx context.Context, now time.Time) {
 }
 
 func (w *windows) publish(ctx context.Context, list []*verdict.Window) {
+	w.report.windows(list)
 	for _, o := range list {
 		rec, err := w.redactor.Window(o)
 		if err != nil {

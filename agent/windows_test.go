@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/shadowtap/shadowtap/agent/config"
 	"github.com/shadowtap/shadowtap/agent/publish/schema"
 	"github.com/shadowtap/shadowtap/agent/redact"
+	"github.com/shadowtap/shadowtap/agent/report"
 	"github.com/shadowtap/shadowtap/agent/telemetry"
 	"github.com/shadowtap/shadowtap/diff/verdict"
 	"github.com/shadowtap/shadowtap/reassembly"
@@ -305,9 +307,88 @@ func TestWindowsAreTheLedger(t *testing.T) {
 	if all.Counts.Failed["closed"] != 1 || len(all.Fingerprints) != 1 || all.Fingerprints[0].Divergent != 30 || all.CandidateVersion != "v2" {
 		t.Errorf("failed %v, fingerprints %+v", all.Counts.Failed, all.Fingerprints)
 	}
+	// The running agent's own report says the same, with an example.
+	text, err := p.windows.report.JSON(counts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := report.ReadDocument(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Experiments) != 2 || d.Ledger["selection"]["selected"] != l["selection"]["selected"] || d.Input.Windows != int64(len(windows)) || d.Input.Divergences != int64(others) {
+		t.Fatalf("%d experiments, ledger %v, input %+v", len(d.Experiments), d.Ledger, d.Input)
+	}
+	for i := range d.Experiments {
+		if e := &d.Experiments[i]; !reflect.DeepEqual(e.Counts, r.Experiments[i].Counts) || e.Word != r.Experiments[i].Word {
+			t.Errorf("the agent's report has %+v, %s, the windows %+v, %s", e.Counts, e.Word, r.Experiments[i].Counts, r.Experiments[i].Word)
+		}
+	}
+	for _, c := range d.Experiments[0].Causes {
+		if c.Example == nil {
+			t.Errorf("no example of %+v", c)
+		}
+	}
 	// One agent, whose records share a key and name it and its start.
 	if len(r.Agents) != 1 || r.Agents[0].Agent != nodeName() || len(r.Agents[0].BootID) != 36 {
 		t.Errorf("agents %+v", r.Agents)
+	}
+}
+
+// The agent's own report keeps within its memory for ever: it begins anew.
+func TestLiveReportBeginsAnew(t *testing.T) {
+	w, err := countWindows(verdict.CollectorConfig{Agent: "a", BootID: "b", Experiments: []verdict.CollectorExperiment{{Name: "x", SampleBy: "request", Routes: []string{"/"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const memory = 1 << 20
+	r, err := newLiveReport(memory, verdict.DefaultSettings(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_700_000_000, 0)
+	made := 0
+	for range 2*r.config.MaxRecords + 100 {
+		now = now.Add(verdict.WindowLength)
+		list := w.collector.Advance(now)
+		made += len(list)
+		r.windows(list)
+	}
+	d, err := r.b.Document(verdict.DefaultSettings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := int(d.Input.Windows); n != made%r.config.MaxRecords || n == made || d.Input.LeftOut != 0 || d.Input.Missing != 0 || r.begun != uint64(made/r.config.MaxRecords) {
+		t.Errorf("made %d windows, bound %d, begun anew %d times: %+v", made, r.config.MaxRecords, r.begun, d.Input)
+	}
+}
+
+// Divergences cost the report no more than its share of a second.
+func TestLiveReportExamples(t *testing.T) {
+	r, err := newLiveReport(1<<30, verdict.DefaultSettings(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	red, err := redact.New(redact.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked := func() int64 {
+		for range 3 * liveExamples {
+			r.divergence(red.Record(&redact.Input{Experiment: "x", Route: "/"}))
+		}
+		d, err := r.b.Document(verdict.DefaultSettings())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Input.Divergences + d.Input.UnusableDivergences
+	}
+	if n := looked(); n != liveExamples {
+		t.Errorf("looked at %d", n)
+	}
+	r.windows(nil)
+	if n := looked(); n != 2*liveExamples {
+		t.Errorf("looked at %d in the next second", n-liveExamples)
 	}
 }
 

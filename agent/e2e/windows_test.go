@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/shadowtap/shadowtap/agent/e2e/bed"
 	"github.com/shadowtap/shadowtap/agent/e2e/kafka"
 	"github.com/shadowtap/shadowtap/agent/publish/schema"
+	"github.com/shadowtap/shadowtap/agent/report"
 	"github.com/shadowtap/shadowtap/agent/telemetry/admin"
 	"github.com/shadowtap/shadowtap/diff/verdict"
 )
@@ -67,6 +69,19 @@ func TestWindowsInKafka(t *testing.T) {
 		n := a.status(t).Ledger["windows"]["acknowledged"]
 		return n >= 2*8, fmt.Sprintf("%d windows acknowledged", n)
 	})
+	// The running agent reports on them by itself.
+	d, err := report.ReadDocument(strings.NewReader(s.node.Run(t, time.Minute, program, "report", "--json", "--instance", a.instance)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Experiments) != 2 || d.Experiments[1].Counts.Compared == 0 || len(d.Experiments[1].Causes) != 3 || d.Ledger["windows"] == nil {
+		t.Errorf("the agent's own report: %+v", d)
+	}
+	for _, c := range d.Experiments[1].Causes {
+		if c.Example == nil {
+			t.Errorf("no example of %s %s", c.Route, c.Fingerprint.Fingerprint)
+		}
+	}
 	traffic()
 	status := a.rest(t, time.Minute, completed(2*count))
 	for _, i := range status.Imbalances {

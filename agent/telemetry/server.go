@@ -49,6 +49,9 @@ type Config struct {
 	// Agent gives what status shows beside the ledger; it must turn into JSON.
 	// Nil means nothing.
 	Agent func() any
+	// Report gives the report of what the agent has seen, as JSON. It is called
+	// from requests, several at once. Nil refuses.
+	Report func() ([]byte, error)
 	// Off and On act on what the off file says, for the named experiments or
 	// for all when none is named, and return when it is done. Nil refuses.
 	Off, On func(ctx context.Context, experiments []string) error
@@ -211,6 +214,7 @@ func (s *Server) management() http.Handler {
 func (s *Server) admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", s.status)
+	mux.HandleFunc("GET /report", s.report)
 	mux.HandleFunc("POST /off", s.change(s.config.Off))
 	mux.HandleFunc("POST /on", s.change(s.config.On))
 	mux.HandleFunc("GET /log-level", s.logLevel)
@@ -275,6 +279,20 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) report(w http.ResponseWriter, _ *http.Request) {
+	if s.config.Report == nil {
+		refuse(w, http.StatusNotImplemented, "this agent has no experiment to report on")
+		return
+	}
+	text, err := s.config.Report()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(text) // a client that went away
 }
 
 // Status is what /status answers.

@@ -205,6 +205,25 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+func TestReport(t *testing.T) {
+	_, client := serve(t, func(c *Config) {
+		c.Report = func() ([]byte, error) { return []byte(`{"schema":"x"}`), nil }
+	})
+	var b strings.Builder
+	if err := client.Get(t.Context(), "/report", &b); err != nil || b.String() != `{"schema":"x"}` {
+		t.Errorf("%q, %v", &b, err)
+	}
+	for want, report := range map[string]func() ([]byte, error){
+		"no experiment": nil,
+		"too much":      func() ([]byte, error) { return nil, errors.New("too much") },
+	} {
+		_, client := serve(t, func(c *Config) { c.Report = report })
+		if err := client.Get(t.Context(), "/report", &b); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestStatusSaysWhatDoesNotBalance(t *testing.T) {
 	_, client := serve(t, func(c *Config) {
 		c.Counts = func() []Count { return append(sound(), result("exchanges", "gap", 1, "reason", "")) }
@@ -304,7 +323,7 @@ func TestBadBodies(t *testing.T) {
 func TestOpenAddressShowsNoMore(t *testing.T) {
 	base, _ := serve(t, func(c *Config) { c.Off = func(context.Context, []string) error { t.Error("switched off"); return nil } })
 	for _, c := range []struct{ method, path string }{
-		{"GET", "/status"}, {"POST", "/off"}, {"POST", "/on"}, {"GET", "/log-level"}, {"PUT", "/log-level"},
+		{"GET", "/status"}, {"GET", "/report"}, {"POST", "/off"}, {"POST", "/on"}, {"GET", "/log-level"}, {"PUT", "/log-level"},
 		{"GET", "/debug/pprof/"}, {"GET", "/debug/pprof/heap"}, {"GET", "/debug/pprof/cmdline"}, {"GET", "/"}, {"POST", "/livez"},
 	} {
 		if code := ask(t, c.method, base+c.path, ""); code != http.StatusNotFound && code != http.StatusMethodNotAllowed {
