@@ -321,7 +321,7 @@ func TestHTTP2Trailers(t *testing.T) {
 // Whatever a request says, the connection goes to the configured address.
 func TestHTTP2ConnectionByConfiguration(t *testing.T) {
 	evil := serve(t, func(c net.Conn, _ int) { t.Error("connection to evil"); drain(c) })
-	for _, e := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"} {
+	for _, e := range proxyVariables {
 		t.Setenv(e, evil.url)
 	}
 	ev := evil.Addr().String()

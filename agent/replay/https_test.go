@@ -130,7 +130,7 @@ func TestHTTPS(t *testing.T) {
 
 func TestHTTPSConnectionByConfiguration(t *testing.T) {
 	evil := serve(t, func(c net.Conn, _ int) { t.Error("connection to evil"); drain(c) })
-	for _, e := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"} {
+	for _, e := range proxyVariables {
 		t.Setenv(e, evil.url)
 	}
 	ev := evil.Addr().String()

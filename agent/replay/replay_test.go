@@ -75,7 +75,7 @@ func TestAsCaptured(t *testing.T) {
 func TestConnectionByConfiguration(t *testing.T) {
 	evil := serve(t, func(c net.Conn, _ int) { t.Error("connection to evil"); drain(c) })
 	ev := evil.Addr().String()
-	for _, e := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"} {
+	for _, e := range proxyVariables {
 		t.Setenv(e, evil.url)
 	}
 	good := answer(t, func(h string) string {

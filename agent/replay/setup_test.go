@@ -27,8 +27,18 @@ func TestMain(m *testing.M) {
 		serveBench()
 		return
 	}
+	// net/http reads these at its first question for a proxy and never again, so
+	// a test that sets them alone comes too late. Nobody listens there.
+	for _, name := range proxyVariables {
+		os.Setenv(name, "http://127.0.0.1:1")
+	}
+	os.Unsetenv("NO_PROXY")
+	os.Unsetenv("no_proxy")
 	goleak.VerifyTestMain(m)
 }
+
+// proxyVariables name a proxy that no replay may go through.
+var proxyVariables = []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"}
 
 // patience bounds every wait of a test.
 const patience = 40 * time.Second
