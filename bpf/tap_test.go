@@ -556,6 +556,9 @@ func TestRingFull(t *testing.T) {
 	tt.beat()
 	full := 0
 	for full < 5 {
+		if sent == 200 {
+			t.Fatalf("%d packets of 3000 bytes, and a ring of %d is not full", sent, MinRingBytes)
+		}
 		switch r := tt.send(frame(3000)); r {
 		case Captured:
 			if full != 0 {
