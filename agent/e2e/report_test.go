@@ -19,8 +19,6 @@ import (
 	"github.com/shadowtap/shadowtap/diff/verdict"
 )
 
-const windowsTopic = "shadowtap.windows"
-
 // reportRun is one run of shadowtap report.
 func reportRun(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
