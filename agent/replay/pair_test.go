@@ -113,6 +113,7 @@ func TestPairOrder(t *testing.T) {
 				if !strings.Contains(head, "\r\n"+RoleHeader+": "+role+"\r\n") || strings.Count(head, RoleHeader) != 1 {
 					t.Errorf("the %s got %q", role, head)
 				}
+				pass(time.Millisecond) // which the second one does not wait for
 				io.WriteString(c, mockOK)
 			}
 		}
@@ -130,7 +131,6 @@ func TestPairOrder(t *testing.T) {
 			order = nil
 			mu.Unlock()
 			u.Submit(x)
-			synctest.Wait()
 			p := u.next()
 			p.ok(t, 200, "ok")
 			c := p.Control
