@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,6 +93,8 @@ type running struct {
 	pairs chan pair
 	ended chan struct{}
 	halt  context.CancelFunc
+	// skipped are the calls of Skipped.
+	skipped [NumResults]atomic.Uint64
 }
 
 // config is the least that New takes.
@@ -106,6 +109,14 @@ func start(t *testing.T, c Config) *running {
 	u := &running{t: t, pairs: make(chan pair, 4096), ended: make(chan struct{})}
 	if c.Done == nil {
 		c.Done = func(x *exchange.Exchange, o *Outcome) { u.pairs <- pair{x, o} }
+	}
+	// Who is told why each exchange is not compared is told what is counted.
+	told := c.Skipped
+	c.Skipped = func(x *exchange.Exchange, r Result) {
+		u.skipped[r].Add(1)
+		if told != nil {
+			told(x, r)
+		}
 	}
 	var err error
 	if u.Replayer, err = New(c); err != nil {
@@ -125,6 +136,11 @@ func start(t *testing.T, c Config) *running {
 		s := u.Stats()
 		if s.InFlight != 0 || s.Workers != 0 {
 			t.Errorf("at rest: %d in flight, %d workers", s.InFlight, s.Workers)
+		}
+		for r := Compared + 1; r < NumResults; r++ {
+			if n := u.skipped[r].Load(); n != s.Results[r] {
+				t.Errorf("%d exchanges are %s, of which %d were told", s.Results[r], r, n)
+			}
 		}
 		if c := s.Control; c != nil && (c.InFlight != 0 || u.control.Stats().Workers != 0) {
 			t.Errorf("at rest: %+v, and workers of the control", c)
