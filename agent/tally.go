@@ -22,6 +22,9 @@ type tally struct {
 	// now is the time of the last tick, flushed when the sums were last handed
 	// over, in nanoseconds since the Unix epoch.
 	now, flushed int64
+	// early are exchanges that were lost, at a time that nobody knows, before
+	// the first tick.
+	early [exchange.NumResults]int64
 }
 
 // tallySlot is a window's.
@@ -102,6 +105,10 @@ func (t *tally) late(c *exchange.Complete) {
 func (t *tally) lost(l exchange.Lost) {
 	at := l.Start
 	if at == 0 {
+		if t.now == 0 {
+			t.early[l.Result] += int64(l.N)
+			return
+		}
 		at = t.now
 	}
 	s := t.slot(at)
@@ -124,14 +131,29 @@ func (t *tally) lost(l exchange.Lost) {
 // tick hands the sums over when it is time.
 func (t *tally) tick(now int64) {
 	t.now = now
+	t.lostEarly()
 	if now-t.flushed >= flushEvery || now < t.flushed {
 		t.flush()
 		t.flushed = now
 	}
 }
 
-// flush hands all sums over.
+// lostEarly counts what was lost before now was known.
+func (t *tally) lostEarly() {
+	for r, n := range t.early {
+		if t.early[r] = 0; n > 0 {
+			t.lost(exchange.Lost{Result: exchange.Result(r), N: uint64(n)})
+		}
+	}
+}
+
+// flush hands all sums over. Without any tick the last request's window is the
+// best that is known.
 func (t *tally) flush() {
+	if t.now == 0 && t.from != 0 {
+		t.now = t.from
+		t.lostEarly()
+	}
 	for i := range t.slots {
 		t.hand(&t.slots[i])
 	}

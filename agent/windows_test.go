@@ -297,6 +297,13 @@ func TestWindowsAreTheLedger(t *testing.T) {
 		}
 		requireSameCounts(t, counts, e.Experiment, &e.Counts, want)
 	}
+	// And by route.
+	for _, rt := range r.Experiments[0].Routes {
+		n := &rt.Counts
+		if rt.Route == "/s/{x...}" && (n.SampledOut != 30 || n.Complete != 30) || rt.Route == "/a/{x...}" && (n.Excluded != 30 || n.Unsafe != 30 || n.Selected != 91) {
+			t.Errorf("route %s: %+v", rt.Route, n)
+		}
+	}
 	l := telemetry.NewLedger(counts)
 	// A DELETE makes the reads of its path stale.
 	c := l["comparisons"]
@@ -422,10 +429,16 @@ func TestTallyOldTimes(t *testing.T) {
 	}
 	y.flush()
 	merge := verdict.NewMerge()
+	got := map[int64]int64{}
 	for _, o := range w.collector.Flush() {
 		if err := merge.Add(o); err != nil {
 			t.Error(err)
 		}
+		got[(int64(o.WindowStart)-start.UnixMicro())/10_000_000] += o.SampledOut
+	}
+	// Each is in its own window.
+	if want := map[int64]int64{0: 1, 1: 1, 2: 0, 3: 1, 4: 1, 5: 3, 6: 2, 7: 1, 8: 2}; !maps.Equal(got, want) {
+		t.Errorf("by window %v, want %v", got, want)
 	}
 	c := merge.Report(verdict.DefaultSettings()).Experiments[0].Counts
 	if c.SampledOut != n || c.Complete != n || c.Lost["gap"] != n || c.Lost["evicted"] != 2*n {
