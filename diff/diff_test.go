@@ -273,6 +273,28 @@ func TestEqualAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Differences in headers cost the memory of the result and nothing else: one piece
+// for one, a list more for several.
+func TestDifferencesAllocateTheResult(t *testing.T) {
+	if raceScale > 1 {
+		return // its pools forget on purpose
+	}
+	r := compile(t, RuleConfig{})
+	ref, req := answer(200, "x", "Age: 1", "Content-Type: a/b", "Vary: a"), get()
+	for want, cand := range map[float64]*exchange.Response{
+		1: answer(200, "x", "Age: 1", "Content-Type: a/b", "Vary: b"),
+		2: answer(200, "x", "Age: 2", "Content-Type: a/b", "Vary: b"),
+	} {
+		res := r.Compare(req, ref, cand, Input{})
+		if len(res.Differences) != int(want) {
+			t.Fatalf("%d differences, want %v", len(res.Differences), want)
+		}
+		if n := testing.AllocsPerRun(100, func() { r.Compare(req, ref, cand, Input{}) }); n > want {
+			t.Errorf("%v differences: %v allocations", want, n)
+		}
+	}
+}
+
 // Rules are shared by goroutines, and two that were compiled apart say the
 // same: no result depends on memory that was used before, or on chance.
 func TestRulesAreShared(t *testing.T) {
