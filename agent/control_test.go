@@ -221,7 +221,7 @@ func TestControlSide(t *testing.T) {
 
 // The windows get both sides of a pair, and what became of the control.
 func TestControlInWindows(t *testing.T) {
-	l := newLone(t, func(e *config.Experiment) { e.Control.URL, e.Control.Share = "http://127.0.0.1:9", 100_00 })
+	l := newLone(t, func(e *config.Experiment) { e.Control.Self, e.Control.Share = true, 100_00 })
 	const a, noise, defect = `{"name":"a","took":1}`, `{"name":"a","took":2}`, `{"name":"b","took":3}`
 	outcome := func(body string) *replay.Outcome {
 		return &replay.Outcome{Response: jsonAnswer(body), Start: 1000, FirstByte: 3000, LastByte: 4000, Reused: true}
@@ -248,6 +248,9 @@ func TestControlInWindows(t *testing.T) {
 	l.skipped(ex, replay.Shed)
 	got := map[string]string{}
 	for _, w := range l.windows.collector.Flush() {
+		if !w.ControlSelf {
+			t.Errorf("a window does not say that the control is the captured server: %+v", w)
+		}
 		if w.Route != "/" || w.Complete == 0 && w.Fingerprint == "" {
 			continue
 		}

@@ -40,7 +40,7 @@ func newWindows(c *config.Config, sampler *sample.Sampler, id *identity, r *reda
 		e := &c.Experiments[i]
 		ce := verdict.CollectorExperiment{
 			Name: e.Name, CandidateVersion: e.Candidate.Version, SampleBy: e.Sample.By,
-			Control: e.Control.URL != "" || e.Control.Self, Warmup: e.Replay.Warmup.D(),
+			Control: e.Control.URL != "" || e.Control.Self, ControlSelf: e.Control.Self, Warmup: e.Replay.Warmup.D(),
 		}
 		for k := range e.Routes {
 			ce.Routes = append(ce.Routes, sampler.Route(i, k).Path)

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shadowtap/shadowtap/agent/crash"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
@@ -95,6 +96,7 @@ func (r *Replayer) endAgain() {
 
 // ask is what the timer calls.
 func (a *again) ask() {
+	defer crash.Guard()
 	targets := []*Replayer{a.r}
 	if a.r.control != nil {
 		targets = append(targets, a.r.control)
@@ -129,6 +131,7 @@ func (a *again) ended(i int, o *Outcome) {
 
 // finish tells what came of it, and counts the replay.
 func (a *again) finish(result Result) {
+	defer crash.Guard()
 	told := Again{Result: result}
 	if result == Compared {
 		told.Candidate, told.Control = a.legs[0], a.legs[1]

@@ -570,6 +570,7 @@ func (r *Replayer) Run(ctx context.Context) error {
 	if r.control != nil {
 		ended := make(chan struct{})
 		go func() {
+			defer crash.Guard()
 			defer close(ended)
 			_ = r.control.Run(ctx) // an error only when called twice
 		}()

@@ -245,6 +245,9 @@ func (e *Experiment) unseen() (lines []string) {
 	}); t != "" {
 		lines = append(lines, "left out on purpose: "+t)
 	}
+	if e.ControlSelf {
+		lines = append(lines, "the control is the captured server itself, asked a second time: what it says of noise and latency is biased")
+	}
 	if e.SampledKeysOnly {
 		lines = append(lines, "the sample is by "+e.SampleBy+": all this speaks of the sampled keys alone")
 	}

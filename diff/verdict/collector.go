@@ -60,6 +60,8 @@ type CollectorExperiment struct {
 	// Control says that there is a control: times are then taken from requests
 	// that went to both.
 	Control bool
+	// ControlSelf says that it is the captured server itself.
+	ControlSelf bool
 	// Warmup is for how long from the window of the first compared request on
 	// no times are taken. Zero means not at all.
 	Warmup time.Duration
@@ -715,6 +717,7 @@ func (c *Collector) emit(out []*Window, w *openWindow, stopped bool) []*Window {
 				Schema: Schema, WindowStart: Time(w.index * length), WindowEnd: Time((w.index + 1) * length),
 				Agent: c.config.Agent, BootID: c.config.BootID, Sequence: c.sequence, ConfigRevision: c.config.ConfigRevision,
 				Experiment: r.experiment.Name, Route: r.name, CandidateVersion: r.experiment.CandidateVersion, SampleBy: r.experiment.SampleBy,
+				ControlSelf: r.experiment.ControlSelf,
 				Fingerprint: fingerprint,
 			}
 			out = append(out, o)

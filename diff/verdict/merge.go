@@ -64,6 +64,7 @@ type period struct {
 	first, last Time
 	hasTime     bool
 	sampleBy    string
+	controlSelf bool
 	agents      map[string]bool
 }
 
@@ -200,6 +201,7 @@ func (p *period) span(w *Window) {
 	}
 	p.first, p.last = min(p.first, w.WindowStart), max(p.last, w.WindowEnd)
 	p.agents[w.Agent] = true
+	p.controlSelf = p.controlSelf || w.ControlSelf
 	// What was sampled by anything else speaks of less.
 	if by := cmp.Or(w.SampleBy, SampleByRequest); p.sampleBy == "" || p.sampleBy == SampleByRequest || by != SampleByRequest && by < p.sampleBy {
 		p.sampleBy = by

@@ -134,6 +134,9 @@ type Experiment struct {
 	// verdict speaks of the sampled keys only.
 	SampleBy        string `json:"sample_by"`
 	SampledKeysOnly bool   `json:"sampled_keys_only"`
+	// ControlSelf says that the control was the captured server itself, at least
+	// for some agents: noise and times are those of a second execution.
+	ControlSelf bool `json:"control_self"`
 	// Bound is the upper bound of the share of divergent requests over all
 	// routes: the sum of share times bound, each at its part of the error.
 	// Share is the same sum of the shares themselves.
@@ -239,7 +242,7 @@ func wordOf(reasons []Reason) Word {
 func (p *period) judge(s Settings, r *Report) Experiment {
 	e := Experiment{
 		First: p.first, Last: p.last, Agents: len(p.agents),
-		SampleBy: p.sampleBy, SampledKeysOnly: p.sampleBy != SampleByRequest,
+		SampleBy: p.sampleBy, SampledKeysOnly: p.sampleBy != SampleByRequest, ControlSelf: p.controlSelf,
 		Fingerprints: p.fingerprints(s),
 	}
 	var traffic int64

@@ -45,6 +45,9 @@ type Window struct {
 	// SampleBy is the experiment's sample.by. With anything but request the
 	// counts speak of the sampled keys only.
 	SampleBy string `json:"sample_by"`
+	// ControlSelf says that the control is the captured server itself, asked a
+	// second time: what it shows of noise and of times is biased.
+	ControlSelf bool `json:"control_self,omitempty"`
 	// Fingerprint is "" for the totals. With one, Divergent, Both,
 	// CandidateOnly, ControlOnly, B, D, ExcessSquares and Excess are those of
 	// this difference, and all else is 0.
