@@ -78,7 +78,10 @@ func (r *Replayer) arm(o *Outcome, held int64) bool {
 	r.unarmed.Add(-1)
 	a.held = held
 	if r.stopping || r.paused {
-		go a.finish(Stopped)
+		go func() {
+			defer crash.Guard()
+			a.finish(Stopped)
+		}()
 	} else {
 		a.timer = time.AfterFunc(a.after, a.ask)
 	}
@@ -89,7 +92,10 @@ func (r *Replayer) arm(o *Outcome, held int64) bool {
 func (r *Replayer) endAgain() {
 	for _, a := range r.again {
 		if a.timer != nil && a.timer.Stop() {
-			go a.finish(Stopped)
+			go func() {
+				defer crash.Guard()
+				a.finish(Stopped)
+			}()
 		}
 	}
 }
