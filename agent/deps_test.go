@@ -60,7 +60,7 @@ var mayImport = map[string]string{
 
 	// The only place that knows all rooms. kfake is the demo's broker, kgo asks
 	// whether another is there.
-	"agent": "agent/crash reassembly/exchange reassembly reassembly/http1 reassembly/http2 bpf agent/attach agent/capture agent/sample agent/replay diff diff/verdict agent/report agent/redact " +
+	"agent": "agent/crash reassembly/exchange reassembly reassembly/http1 reassembly/http2 bpf agent/attach agent/capture agent/sample agent/replay agent/recording diff diff/verdict agent/report agent/redact " +
 		"agent/publish agent/telemetry agent/telemetry/admin agent/off agent/config github.com/twmb/franz-go/pkg/kfake github.com/twmb/franz-go/pkg/kgo golang.org/x/sync golang.org/x/sys/unix",
 	// Flags and environment to agent's functions; config is what they fill in,
 	// telemetry, admin and report what is printed, verdict the settings of one.
@@ -147,7 +147,7 @@ func TestImports(t *testing.T) {
 // a room imports only rooms before it.
 func TestImportsFollowTheData(t *testing.T) {
 	order := []string{"agent/crash", "reassembly/exchange", "reassembly", "reassembly/http1", "reassembly/http2", "bpf", "agent/capture", "agent/attach", "agent/sample",
-		"agent/replay", "diff", "diff/verdict", "agent/screen", "agent/report", "agent/redact", "agent/publish", "agent/telemetry/admin", "agent/telemetry", "agent/off", "agent/config",
+		"agent/replay", "agent/recording", "diff", "diff/verdict", "agent/screen", "agent/report", "agent/redact", "agent/publish", "agent/telemetry/admin", "agent/telemetry", "agent/off", "agent/config",
 		"agent", "cmd/shadowtap"}
 	for i, room := range order {
 		for _, a := range strings.Fields(mayImport[room]) {

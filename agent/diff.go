@@ -172,14 +172,9 @@ func diffRules(name, experiment string) (rules *diff.Rules, descriptors string, 
 		rules, err = diff.Compile(diff.RuleConfig{})
 		return rules, "", err
 	}
-	f, err := os.Open(name)
+	data, err := readRules(name)
 	if err != nil {
 		return nil, "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, config.MaxFile+1))
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", name, err)
 	}
 	m, c, path, err := config.ParseCompare(name, data, experiment)
 	if err != nil {
@@ -187,6 +182,20 @@ func diffRules(name, experiment string) (rules *diff.Rules, descriptors string, 
 	}
 	rules, err = compileRules(m, c, path)
 	return rules, m.Descriptors, err
+}
+
+// readRules reads a file of rules.
+func readRules(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, config.MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return data, nil
 }
 
 // maxAnswer bounds a file with an answer, in bytes.

@@ -40,6 +40,8 @@ type experiment struct {
 	windows   *windows
 	tickets   tickets
 	now       func() time.Time
+	// handed sees each record that goes to the sinks; nil: nobody does.
+	handed func(*redact.Record)
 
 	// comparisons counts by outcome and reason, in the order of
 	// diff.Reasons.
@@ -94,7 +96,8 @@ func sampleConfig(c *config.Config, start time.Time) sample.Config {
 	return sc
 }
 
-func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay.Memory, log *slog.Logger) (*experiment, error) {
+// newComparison makes an experiment that compares, and does not replay.
+func newComparison(c *config.Config, i int) (*experiment, error) {
 	e := &c.Experiments[i]
 	x := &experiment{index: i, cfg: e, now: time.Now}
 	for o := range diff.NumOutcomes {
@@ -109,17 +112,33 @@ func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay
 		return nil, err
 	}
 	x.authority, x.controlAuthority = authority(e.Candidate.URL), authority(e.Control.URL)
-	x.replayer, err = replay.New(replay.Config{
-		Experiment: e.Name, Role: "candidate", URL: e.Candidate.URL,
-		TLS:  replayTLS(&e.Candidate.TLS),
-		Host: e.Candidate.Host, Trace: e.Candidate.Trace, Credentials: replay.Credentials(e.Candidate.Credentials),
-		Timeout: e.Replay.Timeout.D(), MaxInFlight: e.Replay.MaxInFlight, MaxRate: float64(e.Replay.MaxRate), Memory: memory,
-		MaxBody: int64(c.Capture.MaxBody), OwnReplay: own, Control: replayControl(e), Log: log, Done: x.done, Skipped: x.skipped,
-	})
+	return x, nil
+}
+
+// newExperiment makes one that replays, too.
+func newExperiment(c *config.Config, i int, own replay.OwnReplay, memory *replay.Memory, log *slog.Logger) (*experiment, error) {
+	x, err := newComparison(c, i)
 	if err != nil {
+		return nil, err
+	}
+	rc := replayConfig(c, i)
+	rc.Memory, rc.OwnReplay, rc.Log, rc.Done, rc.Skipped = memory, own, log, x.done, x.skipped
+	if x.replayer, err = replay.New(rc); err != nil {
 		return nil, fmt.Errorf("experiments[%d]: %w", i, err)
 	}
 	return x, nil
+}
+
+// replayConfig is an experiment's configuration as replay takes it.
+func replayConfig(c *config.Config, i int) replay.Config {
+	e := &c.Experiments[i]
+	return replay.Config{
+		Experiment: e.Name, Role: "candidate", URL: e.Candidate.URL,
+		TLS:  replayTLS(&e.Candidate.TLS),
+		Host: e.Candidate.Host, Trace: e.Candidate.Trace, Credentials: replay.Credentials(e.Candidate.Credentials),
+		Timeout: e.Replay.Timeout.D(), MaxInFlight: e.Replay.MaxInFlight, MaxRate: float64(e.Replay.MaxRate),
+		MaxBody: int64(c.Capture.MaxBody), Control: replayControl(e),
+	}
 }
 
 // submit hands an exchange to replay, and to the windows first.
@@ -148,12 +167,7 @@ func (x *experiment) done(ex *exchange.Exchange, o *replay.Outcome) {
 		replayed = o.LastByte
 	}
 	stale := x.sampler.Stale(x.index, ex, replayed) != sample.Fresh
-	res := x.rules.Compare(ex.Request, ex.Response, o.Response, diff.Input{
-		CandidateError:     o.Error,
-		Stale:              stale,
-		CandidateAuthority: x.authority,
-		Descriptors:        x.descriptors,
-	})
+	res := x.compare(ex, o, stale)
 	fingerprints, control := x.fingerprints(ex, res), x.control(ex, o, stale)
 	if t, ok := x.tickets.take(ex); ok {
 		p := pairOf(ex, o, res, fingerprints)
@@ -167,6 +181,17 @@ func (x *experiment) done(ex *exchange.Exchange, o *replay.Outcome) {
 	}
 }
 
+// compare compares a replay with the reference.
+func (x *experiment) compare(ex *exchange.Exchange, o *replay.Outcome, stale bool) *diff.Result {
+	return x.rules.Compare(ex.Request, ex.Response, o.Response, diff.Input{
+		CandidateError:     o.Error,
+		Stale:              stale,
+		CandidateAuthority: x.authority,
+		Descriptors:        x.descriptors,
+	})
+}
+
+// count adds a comparison to the ledger.
 func (x *experiment) count(res *diff.Result) {
 	if n := x.comparisons[res.Outcome][res.Why]; n != nil {
 		n.Add(1)
@@ -221,6 +246,9 @@ func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff
 
 // hand gives a record to the sinks and to the agent's own report.
 func (x *experiment) hand(rec *redact.Record) {
+	if x.handed != nil {
+		x.handed(rec)
+	}
 	x.publisher.Publish(rec)
 	x.windows.report.divergence(rec)
 }

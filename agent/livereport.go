@@ -49,6 +49,9 @@ func newLiveReport(memory int64, s verdict.Settings, log *slog.Logger) (*liveRep
 
 // windows takes windows that are over. It may replace their texts by equal ones.
 func (r *liveReport) windows(list []*verdict.Window) {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.examples = liveExamples
@@ -70,6 +73,9 @@ func (r *liveReport) windows(list []*verdict.Window) {
 
 // divergence takes a record that is published.
 func (r *liveReport) divergence(rec *redact.Record) {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	take := r.examples > 0
 	if take {

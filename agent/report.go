@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/shadowtap/shadowtap/agent/capture"
 	"github.com/shadowtap/shadowtap/agent/config"
 	"github.com/shadowtap/shadowtap/agent/publish"
 	"github.com/shadowtap/shadowtap/agent/report"
@@ -23,7 +24,7 @@ import (
 // one that a running agent has.
 type ReportOptions struct {
 	// Files hold windows and divergences as JSON lines, in any mixture, plain or
-	// gzip. "-" is Stdin.
+	// gzip, or are recordings of "pcap --record": folders. "-" is Stdin.
 	Files []string
 	Stdin io.Reader
 	// Kafka reads the topics of brokers. Nil means none.
@@ -33,6 +34,17 @@ type ReportOptions struct {
 	// Settings are the thresholds. A running agent has its own: Settings are
 	// then not looked at.
 	Settings verdict.Settings
+	// Recorded gives the thresholds for a recording that is the only source, of
+	// those it was recorded with. Nil means Settings.
+	Recorded func(verdict.Settings) verdict.Settings
+	// Rules is a file with rules, or a configuration, that recordings are
+	// compared by again in place of their own. "" means their own.
+	Rules string
+	// Capture says how a capture file among Files is replayed; Path, Report and
+	// Quiet are set by Report. Nil refuses it.
+	Capture *PcapOptions
+	// Version of the program, for records of recordings.
+	Version string
 	// Experiments are those that count; none means all.
 	Experiments []string
 	// Since and Until leave out what is not between them. Zero means no end.
@@ -40,6 +52,11 @@ type ReportOptions struct {
 	// Warn gets a line for each record that can't be read, up to 10 a source.
 	// Required.
 	Warn io.Writer
+
+	// recorded are the thresholds of the recording or capture that was read last;
+	// recordings is how many recordings there were.
+	recorded   *verdict.Settings
+	recordings int
 }
 
 // ReportKafka says which topics are read.
@@ -94,7 +111,14 @@ func (o *ReportOptions) document(ctx context.Context) (*report.Document, error) 
 			return nil, err
 		}
 	}
-	d, err := b.Document(o.Settings)
+	if o.Rules != "" && o.recordings == 0 {
+		return nil, errors.New("rules are for a recording of pcap --record: records as published hold no answers to compare again")
+	}
+	settings := o.Settings
+	if o.recorded != nil && o.Recorded != nil && len(o.Files) == 1 && o.Kafka == nil {
+		settings = o.Recorded(*o.recorded)
+	}
+	d, err := b.Document(settings)
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +183,17 @@ func (o *ReportOptions) readFile(ctx context.Context, b *report.Builder, name st
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err == nil && info.IsDir() {
-			return o.readDirectory(ctx, b, name)
+			settings, err := readRecording(ctx, o, b, name)
+			o.recorded = &settings
+			o.recordings++
+			return err
 		}
 		in = f
 	}
 	r := bufio.NewReaderSize(in, 64<<10)
+	if magic, _ := r.Peek(4); capture.Is(magic) {
+		return o.readCapture(ctx, b, name)
+	}
 	if magic, err := r.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b { // RFC 1952, 2.3.1
 		z, err := gzip.NewReader(r)
 		if err != nil {
@@ -198,6 +228,22 @@ func (o *ReportOptions) readFile(ctx context.Context, b *report.Builder, name st
 			warn.say(fmt.Sprintf("%s:%d", name, l.n), err)
 		}
 	}
+}
+
+// readCapture replays a capture file.
+func (o *ReportOptions) readCapture(ctx context.Context, b *report.Builder, name string) error {
+	switch {
+	case name == "-":
+		return errors.New("standard input is a capture: name the file, to be replayed")
+	case o.Capture == nil:
+		return fmt.Errorf("%s is a capture: to replay it, say where to with --candidate, and the servers' ports with --port", name)
+	}
+	p := *o.Capture
+	p.Path, p.Report, p.Quiet = name, b, true
+	settings := VerdictSettings(&p.Config.Verdict)
+	o.recorded = &settings
+	_, err := Pcap(ctx, p)
+	return err
 }
 
 var errLineTooLong = fmt.Errorf("read a record: a line of more than %d bytes", report.MaxRecord)

@@ -38,13 +38,7 @@ func newRedactor(c *config.Config, deterministic bool) (*redact.Redactor, error)
 // newPublisher makes the sinks. Without any in the configuration divergences go
 // to the terminal.
 func newPublisher(c *config.Config, t Terminal, r *redact.Redactor, log *slog.Logger) (*publish.Publisher, error) {
-	pc := publish.Config{Log: log, PerFingerprint: c.Publish.PerFingerprint, Then: int(c.Publish.Then.Hundredths())}
-	if pc.PerFingerprint == 0 {
-		pc.PerFingerprint = -1
-	}
-	if pc.Then == 0 {
-		pc.Then = -1
-	}
+	pc := publishConfig(c, log)
 	names := c.SinkNames()
 	for i, s := range c.Sinks {
 		sink, err := newSink(s, names[i], t, c.Env(), log)
@@ -64,6 +58,18 @@ func newPublisher(c *config.Config, t Terminal, r *redact.Redactor, log *slog.Lo
 		log.Warn(w)
 	}
 	return publish.New(pc)
+}
+
+// publishConfig is the cap, without sinks.
+func publishConfig(c *config.Config, log *slog.Logger) publish.Config {
+	pc := publish.Config{Log: log, PerFingerprint: c.Publish.PerFingerprint, Then: int(c.Publish.Then.Hundredths())}
+	if pc.PerFingerprint == 0 {
+		pc.PerFingerprint = -1
+	}
+	if pc.Then == 0 {
+		pc.Then = -1
+	}
+	return pc
 }
 
 func newSink(s config.Sink, name string, t Terminal, env []string, log *slog.Logger) (publish.Sink, error) {

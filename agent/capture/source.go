@@ -129,6 +129,23 @@ func open(s *source) (container, error) {
 	return nil, fmt.Errorf("neither pcap nor pcapng: the file begins with % x", head)
 }
 
+// Is says whether a file that begins with these 4 bytes is a capture that
+// OpenFile reads.
+func Is(head []byte) bool {
+	if len(head) < 4 {
+		return false
+	}
+	if binary.LittleEndian.Uint32(head) == ngSectionHeader {
+		return true
+	}
+	for _, m := range pcapMagics {
+		if binary.LittleEndian.Uint32(head) == m.number || binary.BigEndian.Uint32(head) == m.number {
+			return true
+		}
+	}
+	return false
+}
+
 // patient reads a file that may be a pipe and gives up when its context ends.
 type patient struct {
 	f   *os.File

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -142,6 +144,64 @@ func TestPcapCutFile(t *testing.T) {
 	_, out, errs := call(t, "pcap", "--exchanges", "--ports", "80,81", file)
 	if out != line80+line81 || !strings.Contains(errs, "ends inside a record") {
 		t.Errorf("got %ssaid %s", out, errs)
+	}
+}
+
+// With a candidate the records go to the file, the report to standard output, and
+// the recording gives the same report again.
+func TestPcapCandidate(t *testing.T) {
+	elsewhere(t)
+	file := capture(t)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Date"] = nil
+		io.WriteString(w, "hullo")
+	}))
+	defer s.Close()
+	run := func(args ...string) string {
+		t.Helper()
+		code, out, errs := call(t, args...)
+		if code != 0 || errs != "" {
+			t.Fatalf("%q: exit code %d, %s", args, code, errs)
+		}
+		return out
+	}
+	out := run("pcap", "--ports", "80,81", "--candidate", s.URL, "--jsonl", "out.jsonl", "--record", "kept", file)
+	for _, w := range []string{"1 of 1 diverge", "shadowtap report kept --rules FILE"} {
+		if !strings.Contains(out, w) {
+			t.Errorf("no %q in\n%s", w, out)
+		}
+	}
+	lines, err := os.ReadFile("out.jsonl")
+	if err != nil || strings.Count(string(lines), `"schema":"shadowtap.divergence.v1"`) != 1 || !strings.Contains(string(lines), "hullo") {
+		t.Errorf("records %s, %v", lines, err)
+	}
+	report, _, _ := strings.Cut(out, "\nTo compare again")
+	if again := run("report", "kept"); again != report {
+		t.Errorf("the recording says\n%s\nthe run said\n%s", again, report)
+	}
+	if again := run("report", "--ports", "80,81", "--candidate", s.URL, file); again != report {
+		t.Errorf("the report of the capture says\n%s\nthe run said\n%s", again, report)
+	}
+	// A second run replaces both.
+	run("pcap", "--ports", "80,81", "--candidate", s.URL, "--jsonl", "out.jsonl", "--record", "kept", file)
+	if again, err := os.ReadFile("out.jsonl"); string(again) != string(lines) {
+		t.Errorf("other records: %s, %v", again, err)
+	}
+	write(t, "rules.yaml", "ignore: {aspects: [body, header]}\n")
+	if again := run("report", "kept", "--rules", "rules.yaml"); !strings.Contains(again, "0 of 1 diverge") {
+		t.Errorf("with other rules\n%s", again)
+	}
+	if code, _, errs := call(t, "report", "--require", "promote", "kept"); code != 3 && code != 1 {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+	// Without a file for them the divergences come first.
+	if out := run("pcap", "--ports", "80,81", "--candidate", s.URL, "--sample", "100%", file); !strings.HasSuffix(out, report) || len(out) == len(report) {
+		t.Errorf("on the terminal\n%s", out)
+	}
+	// A file of records on standard output leaves the report to standard error.
+	code, stdout, stderr := call(t, "pcap", "--ports", "80,81", "--candidate", s.URL, "--jsonl", "-", file)
+	if code != 0 || stdout != string(lines) || stderr != report {
+		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -27,18 +28,23 @@ func reportCommand() *cli.Command {
 		Name:  "report",
 		Usage: "say what differs, how often, and whether one may promote",
 		UsageText: "shadowtap report [FILE...]\n" +
+			"shadowtap report DIR [--rules FILE]\n" +
+			"shadowtap report --port 8080 --candidate http://localhost:3001 FILE.pcap\n" +
 			"shadowtap report --kafka BROKER:9092 --since 24h\n" +
 			"shadowtap report --require promote --experiment users FILE",
 		Description: "Without a source it asks the running agent. FILE holds window and divergence records\n" +
-			"as JSON lines, plain or gzip; - is standard input. With --kafka it reads the topics of\n" +
+			"as JSON lines, plain or gzip; - is standard input. DIR is a recording of \"pcap --record\":\n" +
+			"its answers are compared again, by the recorded rules or those of --rules. A capture file is\n" +
+			"replayed to the candidate first, as pcap does. With --kafka it reads the topics of\n" +
 			"all agents, with the client properties of the configuration's first Kafka sink and of\n" +
 			"KAFKA_* variables. Times are UTC.\n\n" +
 			"Exit code 0: done, with --require promote only for promote; 1: hold; 3: insufficient;\n" +
 			"2: trouble. Records that can't be read are said and counted.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object"},
 			&cli.BoolFlag{Name: "html", Usage: "print one HTML file, with all that it needs in it"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE` instead of standard output"},
+			&cli.StringFlag{Name: "rules", Category: sourceCategory, Usage: "`FILE` with rules for a recording (ignore, equal, arrays, ...), or a configuration"},
 			&cli.StringFlag{Name: "kafka", Category: sourceCategory, Usage: "`BROKERS` to read from, as host:port with commas"},
 			&cli.StringSliceFlag{Name: "topic", Category: sourceCategory, Usage: "`NAME` of a topic; repeatable, or a list with commas (default: those of the configuration)"},
 			&cli.StringFlag{Name: "since", Category: sourceCategory, Usage: "leave out what was before `TIME`: 2026-03-01T12:00:00Z, or 24h ago"},
@@ -47,8 +53,8 @@ func reportCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "experiment", Category: gateCategory, Usage: "`NAME` of an experiment that counts; repeatable, or a list with commas (default: all)"},
 			&cli.StringFlag{Name: "max-divergence", Category: gateCategory, Usage: "the largest `SHARE` of divergent pairs, with a % sign (default: the configuration's, 0.1%)"},
 			&cli.StringFlag{Name: "confidence", Category: gateCategory, Usage: "`SHARE` of the bounds, with a % sign (default: the configuration's, 99%)"},
-			configFlag(), instanceFlag(), socketFlag(),
-		},
+			configFlag(), instanceFlag(), socketFlag(), portFlag(),
+		}, replayFlags()...),
 		Action: runReport,
 	}
 }
@@ -94,6 +100,22 @@ func reportOptions(c *cli.Context, now time.Time) (*agent.ReportOptions, error) 
 	o := &agent.ReportOptions{
 		Files: c.Args().Slice(), Stdin: os.Stdin, Experiments: splitList(c, "experiment"), Settings: agent.VerdictSettings(&cfg.Verdict),
 		Agent: func() (*admin.Client, error) { return client(c) }, Warn: c.App.ErrWriter,
+		Rules: c.String("rules"), Version: version,
+	}
+	if o.Capture, err = captureOptions(c, log); err != nil {
+		return nil, err
+	}
+	if !c.IsSet("config") {
+		// A recording has thresholds of its own.
+		o.Recorded = func(s verdict.Settings) verdict.Settings {
+			if c.IsSet("max-divergence") {
+				s.MaxDivergence = o.Settings.MaxDivergence
+			}
+			if c.IsSet("confidence") {
+				s.Confidence = o.Settings.Confidence
+			}
+			return s
+		}
 	}
 	if o.Since, err = moment(c, "since", now); err != nil {
 		return nil, err
@@ -128,6 +150,26 @@ func reportOptions(c *cli.Context, now time.Time) (*agent.ReportOptions, error) 
 	delete(o.Kafka.Properties, "metadata.broker.list") // the other name of what follows
 	o.Kafka.Properties["bootstrap.servers"] = c.String("kafka")
 	return o, nil
+}
+
+// captureOptions say how a capture file is replayed, if it is to be.
+func captureOptions(c *cli.Context, log *slog.Logger) (*agent.PcapOptions, error) {
+	if !c.IsSet("candidate") {
+		for _, name := range []string{"path", "sample", "times", "port"} {
+			if c.IsSet(name) {
+				return nil, fmt.Errorf("--%s is about a capture that is replayed: add --candidate with the URL of the candidate", name)
+			}
+		}
+		return nil, nil
+	}
+	cfg, err := replayConfig(c, log)
+	if err != nil {
+		return nil, err
+	}
+	return &agent.PcapOptions{
+		Ports: cfg.CapturePorts(), Decapsulate: true, Memory: int64(cfg.Capture.Memory), Config: cfg, Times: c.Bool("times"),
+		Terminal: terminal(c.App.Writer), Version: version, Log: log,
+	}, nil
 }
 
 // moment reads a time, or how long ago it was.

@@ -105,7 +105,7 @@ func TestReportExitCodes(t *testing.T) {
 		{"--require promote foreign", 2, "", "nothing of use: none of 1 records"},
 		{"--require promote nowhere", 2, "", "shadowtap: open nowhere: no such file"},
 		{"--require promote cut.gz", 2, "", "shadowtap: cut.gz:41: unexpected EOF"},
-		{"--require promote .", 2, "", "it is a directory"},
+		{"--require promote .", 2, "", "read .: it is a folder, and holds no recording"},
 		{"--require promote clean --config wrong.yaml", 2, "", "verdict.confidence: 1 is out of range"},
 		{"--require hold clean", 2, "", `--require: "hold" can't be required`},
 		{"--json --html clean", 2, "", "--json or --html, not both"},
