@@ -81,6 +81,7 @@ func reproducible(c *config.Config) *config.Config {
 	r.Experiments = append([]config.Experiment(nil), c.Experiments...)
 	for i := range r.Experiments {
 		e := &r.Experiments[i]
+		e.Enabled = e.Enabled && c.Enabled
 		e.Control = experiment.Control // it is not asked
 		e.Compare.Recheck = 0          // nor is anybody once more
 		e.Guard = config.Guard{}       // of a reference that nobody asks any more
