@@ -174,7 +174,7 @@ experiments:
     routes: [{path: "/api/{value}", key: "{value}"}]
     sample: {rate: 100%%}
     candidate: {url: "%s", version: v2}
-    replay: {max_in_flight: %d}
+    replay: {max_in_flight: %d, timeout: 30s}
 publish: {per_fingerprint: 5}
 `
 
@@ -466,6 +466,30 @@ func TestPcapDeadCandidate(t *testing.T) {
 	}
 	if text, _ := written(t, d); text != many.text {
 		t.Errorf("the recording's report is another: %s", firstDifference(many.text, text))
+	}
+}
+
+// Errors of the network say nothing of our side of a connection, which is another
+// one in each run.
+func TestPcapErrorTexts(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = c.(*net.TCPConn).SetLinger(0) // a reset
+		c.Close()
+	}))
+	defer s.Close()
+	capture := traffic(6).save(t)
+	first := replayed(t, capture, configured(t, experimentYAML, s.URL, 2), "", nil)
+	again := replayed(t, capture, configured(t, experimentYAML, s.URL, 2), "", nil)
+	if first.jsonl != again.jsonl {
+		t.Errorf("other records: %s", firstDifference(first.jsonl, again.jsonl))
+	}
+	if !strings.Contains(first.jsonl, "connection reset by peer") {
+		t.Errorf("no reset in %s", first.jsonl)
 	}
 }
 

@@ -237,7 +237,7 @@ func some(n int) (events []*recording.Event) {
 }
 
 // A recording that is cut anywhere gives the events that are whole, and says so.
-// What was written is there after every MiB, whatever happens then.
+// What was written is there but for a block or two, whatever happens then.
 func TestCut(t *testing.T) {
 	dir := t.TempDir()
 	events := some(1200)
@@ -273,7 +273,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// A writer that ends without Close, as by kill -9, leaves what it flushed.
+// A writer that ends without Close, as by kill -9, leaves what went out.
 func TestCrash(t *testing.T) {
 	dir := t.TempDir()
 	w, err := recording.Create(recording.Config{Dir: dir})

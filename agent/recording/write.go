@@ -40,9 +40,6 @@ type Head struct {
 const (
 	// maxHead bounds head.json, in bytes.
 	maxHead = 16 << 20
-	// flushEvery is after how many bytes of lines what was written can be
-	// read, whatever happens then.
-	flushEvery = 1 << 20
 	// window bounds what a reader has to hold of the stream.
 	window = 4 << 20
 )
@@ -76,15 +73,14 @@ type Config struct {
 
 // Writer writes a recording. It belongs to one goroutine.
 type Writer struct {
-	dir     string
-	file    *os.File // nil when it goes elsewhere
-	zstd    *zstd.Encoder
-	max     int
-	buf     bytes.Buffer
-	enc     *json.Encoder // into buf
-	events  int
-	pending int // bytes since the last flush
-	err     error
+	dir    string
+	file   *os.File // nil when it goes elsewhere
+	zstd   *zstd.Encoder
+	max    int
+	buf    bytes.Buffer
+	enc    *json.Encoder // into buf
+	events int
+	err    error
 }
 
 // bounded ends a file at a number of bytes.
@@ -223,11 +219,8 @@ func (w *Writer) write(l *line) {
 		w.err = fmt.Errorf("an event of %d bytes: at most %d", w.buf.Len(), w.max)
 	}
 	if w.err == nil {
+		// A block, of 128 KiB at most, goes out as soon as it is full.
 		_, w.err = w.zstd.Write(w.buf.Bytes())
-	}
-	if w.pending += w.buf.Len(); w.err == nil && w.pending >= flushEvery {
-		w.pending = 0
-		w.err = w.zstd.Flush()
 	}
 	if w.err != nil {
 		w.err = fmt.Errorf("write the recording %s: %w", w.dir, w.err)

@@ -62,7 +62,8 @@ func TestSubmitWaitRate(t *testing.T) {
 // A target that fails is left alone and waited for; one that does not come back
 // in Patience is given up, until it answers again.
 func TestSubmitWaitBreaker(t *testing.T) {
-	inBubble(t, Config{MaxInFlight: 1, Patience: 12 * time.Second}, func(t *testing.T, u *running, n *fakeNet) {
+	memory := NewMemory(1 << 30)
+	inBubble(t, Config{MaxInFlight: 1, Patience: 12 * time.Second, Memory: memory}, func(t *testing.T, u *running, n *fakeNet) {
 		begin := time.Now()
 		send := func(count int) (last Result) {
 			for range count {
@@ -99,6 +100,9 @@ func TestSubmitWaitBreaker(t *testing.T) {
 		begin = time.Now()
 		if send(12) != Compared {
 			t.Error("no patience the second time")
+		}
+		if n := memory.Used(); n != 0 {
+			t.Errorf("%d bytes are held at rest", n)
 		}
 	})
 }
