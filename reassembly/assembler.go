@@ -49,6 +49,9 @@ type At struct {
 	// Resent says that bytes behind these came with a lower Ack: these are a
 	// copy, and its sender had received less when it sent them first.
 	Resent bool
+	// Skipped says of a gap that its bytes have passed and were not captured because
+	// the handler did not want them.
+	Skipped bool
 	// Start says that the first byte is also the first of a segment.
 	Start bool
 	// Urgent says that the segment had the URG flag.
@@ -133,6 +136,9 @@ type Config struct {
 	Factory Factory
 	// Budget bounds the memory. Required; handlers take from it too.
 	Budget *Budget
+	// Skipper keeps bytes from being captured. Nil, as for files: nothing is
+	// skipped.
+	Skipper Skipper
 	// FlowMemory bounds what is queued of one direction behind a hole, in
 	// bytes; beyond it the hole is taken as lost. Zero means 8 MiB, and never
 	// more than a quarter of the budget.
@@ -203,6 +209,7 @@ const (
 type Assembler struct {
 	factory  Factory
 	budget   *Budget
+	skipper  Skipper
 	flowMax  int64
 	holdTime int64
 	holdSegs uint32
@@ -239,6 +246,8 @@ func New(cfg Config) (*Assembler, error) {
 		return nil, fmt.Errorf("reassembly: HoldTime and HoldSegments must not be negative")
 	case cfg.FlowMemory < 0 || cfg.Idle < 0 || cfg.Linger < 0:
 		return nil, fmt.Errorf("reassembly: FlowMemory, Idle and Linger must not be negative")
+	case cfg.Skipper != nil && (cfg.HoldTime > 0 || cfg.HoldSegments > 0):
+		return nil, fmt.Errorf("reassembly: a Skipper is for the live ring, which needs neither HoldTime nor HoldSegments")
 	}
 	if cfg.FlowMemory == 0 {
 		cfg.FlowMemory = 8 << 20
@@ -252,6 +261,7 @@ func New(cfg Config) (*Assembler, error) {
 	return &Assembler{
 		factory:  cfg.Factory,
 		budget:   cfg.Budget,
+		skipper:  cfg.Skipper,
 		flowMax:  min(cfg.FlowMemory, cfg.Budget.Limit/4),
 		holdTime: int64(cfg.HoldTime),
 		holdSegs: uint32(cfg.HoldSegments),
@@ -356,6 +366,9 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 	if h.state == halfStarting && int32(seq-h.next) < 0 {
 		h.lower(seq)
 	}
+	if h.skip != nil && (n > 0 || s.Flags&(FIN|RST) != 0) {
+		a.passed(c, h, p, s, seq)
+	}
 	if n > 0 {
 		a.data(c, h, p, s, seq)
 	}
@@ -366,6 +379,12 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 		a.settle(c, false)
 	}
 	h.lost = s.Lost
+	if h.skip != nil {
+		a.leave(h)
+	}
+	if p.skip != nil {
+		a.leave(p)
+	}
 }
 
 // begin fixes where a direction without a SYN starts, or, for files, opens the
@@ -454,10 +473,10 @@ func (h *half) mayPass(p *half, ack uint32, ok bool) bool {
 	if !ok {
 		return true
 	}
-	switch p.state {
-	case halfUnset, halfStarting:
+	switch {
+	case p.state == halfUnset || p.state == halfStarting:
 		return false
-	case halfDone:
+	case p.state == halfDone || p.skip != nil && p.skip.rest:
 		return true
 	}
 	d := int32(ack - p.next)
@@ -499,11 +518,22 @@ func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Fla
 	c.handler.Data(d, b, at)
 }
 
-// gap declares the bytes up to seq lost.
+// gap declares the bytes up to seq lost, but for those that were skipped.
 func (a *Assembler) gap(c *Conn, h *half, seq uint32) {
-	n := uint64(seq - h.next)
+	if h.skip != nil {
+		a.skipped(c, h, seq)
+		if int32(seq-h.next) <= 0 {
+			return
+		}
+	}
 	a.st.Gaps++
-	a.st.GapBytes += n
+	a.st.GapBytes += uint64(seq - h.next)
+	a.hole(c, h, seq, false)
+}
+
+// hole tells the handler of a gap.
+func (a *Assembler) hole(c *Conn, h *half, seq uint32, skipped bool) {
+	n := uint64(seq - h.next)
 	off := h.off
 	known := int32(h.acked-seq) >= 0
 	h.next = seq
@@ -516,7 +546,7 @@ func (a *Assembler) gap(c *Conn, h *half, seq uint32) {
 	if c.handler == nil {
 		c.handler = a.factory.Open(c)
 	}
-	a.at = At{Offset: off, Ack: c.ackedAt(h, seq), AckOK: known, Time: c.seen}
+	a.at = At{Offset: off, Ack: c.ackedAt(h, seq), AckOK: known, Skipped: skipped, Time: c.seen}
 	c.handler.Gap(d, n, &a.at)
 }
 
@@ -582,6 +612,14 @@ func (a *Assembler) advance(c *Conn, i int, force bool) (moved bool) {
 	}
 	if h.state != halfOpen {
 		return moved
+	}
+	if h.skip != nil {
+		switch {
+		case h.head != nil:
+			moved = a.skipped(c, h, h.head.seq) || moved
+		case h.how != 0:
+			moved = a.skipped(c, h, h.fin) || moved
+		}
 	}
 	for h.head != nil && int32(h.head.seq-h.next) <= 0 && h.mayPass(p, h.head.ack, h.head.flags&ACK != 0) {
 		a.pop(c, h, p)
@@ -721,6 +759,8 @@ func (a *Assembler) Tick(now int64) {
 				a.forget(c)
 				continue // another took its place
 			}
+		case quiet > a.idle && a.passes(c):
+			c.seen = a.now
 		case quiet > a.idle:
 			a.settle(c, true)
 			if c.state != connClosed {

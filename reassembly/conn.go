@@ -102,11 +102,11 @@ type half struct {
 	acked   uint32
 	fin     uint32
 	ackedAt uint32
+	// since and sinceSeg are when the hold began.
+	sinceSeg uint32
+	since    int64
 	// lost is the ring's count at the last segment.
 	lost uint64
-	// since and sinceSeg are when the hold began.
-	since    int64
-	sinceSeg uint32
 	// seen is the time of the owner's last segment.
 	seen   int64
 	queued int32 // bytes taken by the queue
@@ -115,6 +115,7 @@ type half struct {
 	network uint32
 	head    *node
 	tail    *node
+	skip    *skip // nil before the first Skip
 	tap     uint16
 	state   halfState
 	how     uint8
@@ -133,7 +134,7 @@ func (h *half) still() bool {
 	case halfUnset, halfDone:
 		return true
 	case halfOpen:
-		return h.how == 0 && int32(h.acked-h.next) <= 0 && (h.head == nil || int32(h.head.seq-h.next) > 0)
+		return h.how == 0 && int32(h.acked-h.next) <= 0 && (h.head == nil || int32(h.head.seq-h.next) > 0 && h.skip == nil)
 	}
 	return false
 }
@@ -356,6 +357,8 @@ func (a *Assembler) close(c *Conn, why Close) {
 	for i := range c.half {
 		a.dropQueue(&c.half[i])
 		c.half[i].state = halfDone
+		a.endSkip(&c.half[i])
+		c.half[i].skip = nil
 	}
 	c.state = connClosed
 	if c.handler != nil {
