@@ -355,6 +355,7 @@ func (c *conn) kill() {
 		}
 		c.release(s)
 	}
+	c.skipRest()
 }
 
 // ---- the client's direction
@@ -460,6 +461,25 @@ func (c *conn) readClient(b []byte, at *reassembly.At) {
 		}
 	}
 	c.note(at)
+	if c.req.state == sideBody && c.clientSync {
+		c.skip(reassembly.Client, &c.req.body, c.cur)
+	}
+}
+
+// skip says how much of the body at hand need not be captured: it is only framed, and
+// its length is known. The segment with its last byte is to come, because it
+// tells that all has passed.
+func (c *conn) skip(d reassembly.Dir, m *body, r *pending) {
+	if s := c.p.cfg.Skipper; s != nil && m.kind == exchange.FramingLength && m.keep == nil && m.left > 1 && r != nil && !r.tentative && !c.unconfirmed {
+		s.Skip(c.tcp, d, m.left-1)
+	}
+}
+
+// skipRest says that nothing of the connection can be used any more.
+func (c *conn) skipRest() {
+	if s := c.p.cfg.Skipper; s != nil {
+		s.SkipRest(c.tcp)
+	}
 }
 
 // joinClient and joinServer find out, at the first bytes of a direction,
@@ -914,7 +934,7 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 	switch s.state {
 	case sideBody:
 		r := c.cur
-		r.spoiled, r.bodySeen = true, true
+		r.spoiled, r.bodySeen = r.spoiled || !at.Skipped, true
 		done, ok := s.body.skip(n)
 		if ok {
 			if done {
@@ -1024,6 +1044,9 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 			p.st.Unparsable += uint64(len(b))
 			return
 		}
+	}
+	if c.resp.state == sideBody && c.serverSync && c.clientSync {
+		c.skip(reassembly.Server, &c.resp.body, c.answer)
 	}
 }
 
@@ -1341,6 +1364,7 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 	if h2 {
 		c.kill()
 	}
+	c.skipRest()
 }
 
 // unhold gives how many bytes were held behind a CONNECT, to be counted.
@@ -1450,7 +1474,7 @@ func (c *conn) serverGap(n uint64, at *reassembly.At) {
 	c.serverSeen = true
 	switch s.state {
 	case sideBody:
-		c.respLost = true
+		c.respLost = c.respLost || !at.Skipped
 		done, ok := s.body.skip(n)
 		if ok {
 			if done {

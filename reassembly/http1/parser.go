@@ -20,6 +20,8 @@ type Config struct {
 	Budget *reassembly.Budget
 	// Domain names the domains of taps. Nil means all are "".
 	Domain func(uint16) string
+	// Skipper is told which bytes need not be captured. Nil: nobody is.
+	Skipper Skipper
 	// HTTP2 gives the handler of a connection that turns to HTTP/2: it gets
 	// every call from then on. It takes ownership of what h refers to. Nil
 	// means that such connections are counted and not read.
@@ -28,6 +30,16 @@ type Config struct {
 	// asked on connections that were joined late, for counting alone. Nil means
 	// never.
 	Frames func(b []byte) bool
+}
+
+// Skipper may keep bytes from being captured; an Assembler is one. What comes all the
+// same is framed. Its methods are called inside Data, Gap and End.
+type Skipper interface {
+	// Skip: of the next n bytes of d nobody wants more than that they have passed.
+	// It is said again with all that comes of them.
+	Skip(c *reassembly.Conn, d reassembly.Dir, n uint64)
+	// SkipRest: nothing of either direction is used any more.
+	SkipRest(c *reassembly.Conn)
 }
 
 // Parser is the factory of one shard's connections. Not safe for concurrent
