@@ -89,12 +89,14 @@ type Maps struct {
 	settings  *ebpf.Map
 	cpus      *ebpf.Map
 	own       *ebpf.Map
+	skips     *ebpf.Map
 	mark      uint32
 	seed      uint32
 	longest   uint32 // payload of the longest record
 	control   []Control
 	setMemory *mapping
 	set       *settingsWords
+	skip      skipSlots
 
 	mu       sync.Mutex
 	ownPorts map[uint16]int // how many own endpoints have the port
@@ -180,6 +182,7 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		{tapMapSettings, &m.settings},
 		{tapMapCpus, &m.cpus},
 		{tapMapOwnReplays, &m.own},
+		{tapMapSkips, &m.skips},
 	} {
 		if *v.to, err = ebpf.NewMap(spec.Maps[v.name]); err != nil {
 			return nil, explain("make map "+v.name, err)
@@ -210,6 +213,9 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		return nil, err
 	}
 	m.set = (*settingsWords)(unsafe.Pointer(&m.setMemory.bytes[0]))
+	if m.skip, err = mapSkips(m.skips); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 
@@ -244,6 +250,7 @@ func (m *Maps) Load(c TapConfig) (*ebpf.Program, error) {
 			tapMapSettings:   m.settings,
 			tapMapCpus:       m.cpus,
 			tapMapOwnReplays: m.own,
+			tapMapSkips:      m.skips,
 		},
 	})
 	if err != nil {
@@ -376,7 +383,7 @@ func (m *Maps) Control(i int) *Control { return &m.control[i] }
 // afterwards.
 func (m *Maps) Close() error {
 	var errs []error
-	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own) {
+	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own, m.skips) {
 		errs = append(errs, v.Close())
 	}
 	return errors.Join(errs...)

@@ -92,6 +92,14 @@ struct {
 	__type(value, __u8);
 } own_replays SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TAP_SKIPS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct tap_skip);
+} skips SEC(".maps");
+
 /* Puts types into the BTF that nothing there refers to; layout_test.go looks for them. */
 const struct {
 	struct tap_event event;
@@ -105,7 +113,9 @@ const struct {
 #define MAX_EXTENSIONS 8 /* IPv6 extension headers */
 #define MAX_PACKET     524288 /* GSO_MAX_SIZE, include/linux/netdevice.h */
 
+#define SYN	    0x02
 #define FIN_SYN_RST 0x07
+#define URG	    0x20
 
 struct ipv4 {
 	__u8 version_ihl;
@@ -401,6 +411,82 @@ static __always_inline int is_own_replay(const __u8 *addr, __u16 port)
 	return bpf_map_lookup_elem(&own_replays, &key) != 0;
 }
 
+static __always_inline int same_stream(const struct tap_skip *skip, const struct tap_event *ev)
+{
+	const __u64 *a = (const __u64 *)skip->src, *b = (const __u64 *)skip->dst;
+	const __u64 *src = (const __u64 *)ev->src, *dst = (const __u64 *)ev->dst;
+
+	return skip->src_port == ev->src_port && skip->dst_port == ev->dst_port &&
+	       skip->domain == domain && a[1] == src[1] && b[1] == dst[1] && a[0] == src[0] &&
+	       b[0] == dst[0];
+}
+
+/*
+ * Whether nobody wants the payload of a segment. Of a range that is so as long as
+ * its segments come in order, lie wholly in it, acknowledge what was said of them,
+ * and have no flag that means anything: the first other one ends the skip, and what
+ * follows is copied as if nothing had been said. So user space, which knows what was
+ * skipped, finds nothing missing that has not passed, and a connection that came
+ * after the one that was meant keeps its bytes. Two CPUs that see segments of one
+ * stream at the same time may end it too early or note too little, which is harmless.
+ */
+static __always_inline int not_wanted(const struct tap_event *ev, __u32 hash)
+{
+	__u32 index = (hash << 1 | (ev->src_port > ev->dst_port)) & (TAP_SKIPS - 1);
+	__u64 run, turn, first, next, off, end;
+	struct tap_skip *skip;
+	__u32 state;
+
+	skip = bpf_map_lookup_elem(&skips, &index);
+	if (!skip)
+		return 0;
+	state = READ_ONCE(skip->state);
+	if (likely(!state) || !same_stream(skip, ev))
+		return 0;
+	run = READ_ONCE(skip->run);
+	if (run & TAP_RUN_OVER || run >> TAP_RUN_TURN != state >> TAP_SKIP_TURN)
+		return 0;
+	turn = run >> TAP_RUN_TURN << TAP_RUN_TURN;
+	if (ev->flags & SYN) /* another connection */
+		goto over;
+	if ((state & 0xff) == TAP_SKIP_REST) {
+		if (!ev->total || ev->flags & FIN_SYN_RST)
+			return 0;
+		end = (__u32)(ev->seq + ev->total);
+		WRITE_ONCE(skip->run, turn | TAP_RUN_BEGUN | end);
+		return 1;
+	}
+	if (ev->flags & (FIN_SYN_RST | URG))
+		goto over;
+	if (!ev->total)
+		return 0;
+	if (ev->ack != skip->ack)
+		goto over;
+	off = (__u32)(ev->seq - skip->from);
+	if ((__s32)off < 0) /* older */
+		return 0;
+	end = off + ev->total;
+	if (end > skip->len)
+		goto over;
+	first = run >> TAP_RUN_BITS & ((1U << TAP_RUN_BITS) - 1);
+	next = run & ((1U << TAP_RUN_BITS) - 1);
+	if (!(run & TAP_RUN_BEGUN)) {
+		first = off;
+		next = end;
+	} else if (off < first) {
+		return 0;
+	} else if (off > next) {
+		goto over;
+	} else if (end > next) {
+		next = end;
+	}
+	WRITE_ONCE(skip->run, turn | TAP_RUN_BEGUN | first << TAP_RUN_BITS | next);
+	return 1;
+over:
+	WRITE_ONCE(skip->run, run | TAP_RUN_OVER);
+	return 0;
+}
+
 /*
  * The valve: a budget of bytes per second over all CPUs, as a clock that each
  * copied byte moves on by its cost and that must not run ahead of the time.
@@ -580,7 +666,7 @@ static __always_inline int filter(struct __sk_buff *skb, const __u64 *ports)
 /* What becomes of a segment of TCP. */
 static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct tap_settings *cfg)
 {
-	__u64 now, sides, wanted, result;
+	__u64 now, sides, wanted, result, hash;
 	struct tap_control *ctl;
 	__u32 shard;
 	void *ring;
@@ -593,7 +679,8 @@ static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct
 		return TAP_OTHER_DIRECTION;
 
 	/* Selected. From here on what is not copied, but should be, counts as lost. */
-	shard = (__u64)flow_hash(&s->ev) * rings_count >> 32;
+	hash = flow_hash(&s->ev);
+	shard = hash * rings_count >> 32;
 	ctl = bpf_map_lookup_elem(&controls, &shard);
 	if (!ctl)
 		return TAP_NO_READER;
@@ -609,6 +696,8 @@ static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct
 		return TAP_OWN_REPLAY;
 	if (!wanted && !READ_ONCE(ctl->hole_open))
 		return TAP_NO_PAYLOAD;
+	if (not_wanted(&s->ev, hash))
+		return TAP_NOT_WANTED;
 	if (over_budget(cfg, now, sizeof(struct tap_event) + s->ev.total)) {
 		result = TAP_OVER_BUDGET;
 		goto lost;

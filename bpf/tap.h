@@ -85,6 +85,42 @@ struct tap_control {
 	__u64 pad1[7];
 };
 
+/*
+ * What nobody wants of one direction of a flow. User space writes all of a slot
+ * but run, state last, and run once before that. The program looks into the slot of
+ * the stream's hash alone, so what it does not find there is copied.
+ */
+struct tap_skip {
+	__u32 state; /* 0: nothing; else one of TAP_SKIP_RANGE, TAP_SKIP_REST, and the turn << TAP_SKIP_TURN */
+	__u32 from;  /* of the range: sequence number of the first byte */
+	__u32 len;   /* of the range, bytes, at most TAP_SKIP_MAX */
+	__u32 ack;   /* of the range: what each of its segments acknowledges */
+	__u64 run;   /* what was skipped: TAP_RUN_* */
+	__u8 src[16]; /* IPv6, or IPv4-mapped */
+	__u8 dst[16];
+	__u16 src_port; /* host order */
+	__u16 dst_port; /* host order */
+	__u16 domain;
+	__u16 pad;
+};
+
+#define TAP_SKIPS      8192 /* slots; a power of two */
+#define TAP_SKIP_MAX   (1 << 28)
+#define TAP_SKIP_RANGE 1 /* the range, as long as its segments come in order */
+#define TAP_SKIP_REST  2 /* everything up to a SYN */
+#define TAP_SKIP_TURN  8 /* state: the turn of the slot's use, 4 bits, is from this bit on */
+
+/*
+ * tap_skip.run, in one word so that it is always true of one moment: two offsets in
+ * the range, of the first byte that was skipped and of the byte behind the last;
+ * all between them have passed. Of the rest of a stream it is the sequence number
+ * behind the last segment, 32 bits.
+ */
+#define TAP_RUN_BITS  29 /* of an offset; that of the end is the low one */
+#define TAP_RUN_BEGUN (1ULL << 58)
+#define TAP_RUN_OVER  (1ULL << 59) /* nothing more is skipped */
+#define TAP_RUN_TURN  60	   /* the turn is from this bit on; of another one run says nothing */
+
 /* What all taps share: user space writes all but budget_spent. */
 struct tap_settings {
 	__u64 ports[1024];     /* a bit for each selected port */

@@ -21,6 +21,7 @@ const (
 	tapMapOwnReplays = "own_replays"
 	tapMapRings      = "rings"
 	tapMapSettings   = "settings"
+	tapMapSkips      = "skips"
 	tapProgShadowtap = "shadowtap"
 	tapVarDirection  = "direction"
 	tapVarDomain     = "domain"
@@ -87,6 +88,7 @@ type tapMapSpecs struct {
 	OwnReplays *ebpf.MapSpec `ebpf:"own_replays"`
 	Rings      *ebpf.MapSpec `ebpf:"rings"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
+	Skips      *ebpf.MapSpec `ebpf:"skips"`
 }
 
 // tapVariableSpecs contains global variables before they are loaded into the kernel.
@@ -129,6 +131,7 @@ type tapMaps struct {
 	OwnReplays *ebpf.Map `ebpf:"own_replays"`
 	Rings      *ebpf.Map `ebpf:"rings"`
 	Settings   *ebpf.Map `ebpf:"settings"`
+	Skips      *ebpf.Map `ebpf:"skips"`
 }
 
 func (m *tapMaps) Close() error {
@@ -138,6 +141,7 @@ func (m *tapMaps) Close() error {
 		m.OwnReplays,
 		m.Rings,
 		m.Settings,
+		m.Skips,
 	)
 }
 
