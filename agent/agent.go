@@ -175,7 +175,7 @@ func New(o Options) (_ *Agent, err error) {
 	}
 	sinks := make([]capture.Sink, rings)
 	for i := range sinks {
-		s, err := a.newShard(heap/2/int64(rings), false)
+		s, err := a.newShard(heap / 2 / int64(rings))
 		if err != nil {
 			return nil, err
 		}
@@ -238,12 +238,12 @@ func (a *Agent) build(own replay.OwnReplay, source string) (err error) {
 	return nil
 }
 
-func (a *Agent) newShard(memory int64, file bool) (*shard, error) {
+func (a *Agent) newShard(memory int64) (*shard, error) {
 	k := &keeper{experiments: a.experiments, lines: a.lines}
 	if a.sampler != nil {
 		k.sample, k.tally = a.sampler.Shard(), newTally(a.windows)
 	}
-	s, err := newShard(shardConfig{keeper: k, sink: k, memory: memory, body: int64(a.cfg.Capture.MaxBody), file: file})
+	s, err := newShard(shardConfig{keeper: k, sink: k, memory: memory, body: int64(a.cfg.Capture.MaxBody), maps: a.maps})
 	if err != nil {
 		return nil, err
 	}

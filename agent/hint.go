@@ -147,7 +147,7 @@ func hintPackets(d deltas) advice {
 	}
 	do := map[string]string{
 		"own_replay":  "they are the agent's own replays: there is no other traffic on these ports",
-		"not_wanted":  "their connections carry nothing that can be used: capture other ports",
+		"not_wanted":  "nobody wants them: they are of long bodies that are not sampled, or of connections without HTTP; for these capture other ports",
 		"ring_full":   "the agent does not keep up: give it more CPU or capture.memory, or capture fewer ports",
 		"copy_failed": "the kernel refused to hand out packet bytes: please report it with the kernel's version",
 		"no_reader":   "the agent was stopped, or had no CPU for more than 1 s: give it more CPU",

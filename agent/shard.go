@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shadowtap/shadowtap/agent/sample"
+	"github.com/shadowtap/shadowtap/bpf"
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
@@ -48,6 +49,8 @@ type shardConfig struct {
 	body   int64
 	// file makes it wait for what stands later in a capture file.
 	file bool
+	// maps are those of the tap that is told what nobody wants; nil: none is.
+	maps *bpf.Maps
 }
 
 // How long a capture file's reader waits for a segment that stands behind its
@@ -63,20 +66,30 @@ func newShard(cfg shardConfig) (*shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	h1, err := http1.New(http1.Config{
+	hc := http1.Config{
 		Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName,
 		HTTP2: h2.Open, Frames: http2.Frames,
-	})
-	if err != nil {
-		return nil, err
 	}
-	rc := reassembly.Config{Factory: h1, Budget: budget}
+	rc := reassembly.Config{Budget: budget}
+	var skip *skipper
+	if cfg.maps != nil {
+		skip = &skipper{}
+		hc.Skipper, rc.Skipper = skip, tapSkips{cfg.maps}
+	}
 	if cfg.file {
 		rc.HoldTime, rc.HoldSegments = holdTime, holdSegments
 	}
+	h1, err := http1.New(hc)
+	if err != nil {
+		return nil, err
+	}
+	rc.Factory = h1
 	asm, err := reassembly.New(rc)
 	if err != nil {
 		return nil, err
+	}
+	if skip != nil {
+		skip.Assembler = asm
 	}
 	return &shard{asm: asm, http1: h1, http2: h2}, nil
 }

@@ -87,7 +87,7 @@ func newPipeline(t *testing.T, shards int, experiments string) *pipeline {
 		t.Fatal(err)
 	}
 	for range shards {
-		if _, err := p.newShard(16<<20, false); err != nil {
+		if _, err := p.newShard(16 << 20); err != nil {
 			t.Fatal(err)
 		}
 	}

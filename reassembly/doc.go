@@ -22,6 +22,12 @@
 // acknowledgement may stand before its data, by at most Config.HoldTime and
 // Config.HoldSegments.
 //
+// # What is skipped
+//
+// A handler may say what it does not want, and a Skipper then keeps it from being
+// captured (Assembler.Skip). What was skipped is known to have passed, so it
+// is told at once, as a Gap with At.Skipped; any other hole is one as above.
+//
 // # Several taps
 //
 // The tap that shows a direction first owns it; a copy from another is counted

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"github.com/shadowtap/shadowtap/bpf"
+	"github.com/shadowtap/shadowtap/reassembly"
+)
+
+// skipFrom is of how many bytes that are still to come of a body the tap is told that
+// nobody wants them. What is shorter has mostly passed before the reader sees its
+// head: it comes each 1 to 8 ms. With answers of 1 MiB in a closed loop over veth
+// telling it changes nothing, with 20 MiB it takes away about half of what the agent
+// and the tap cost; telling costs no system call.
+const skipFrom = 256 << 10
+
+// skipper stands between the parser of a shard and its assembler, and says what is
+// worth a word to the tap. It belongs to the shard's goroutine.
+type skipper struct{ *reassembly.Assembler }
+
+// Skip implements http1.Skipper.
+func (s *skipper) Skip(c *reassembly.Conn, d reassembly.Dir, n uint64) {
+	if n >= skipFrom {
+		s.Assembler.Skip(c, d, n)
+	}
+}
+
+// tapSkips is the tap as the assembler sees it.
+type tapSkips struct{ maps *bpf.Maps }
+
+// Skip implements reassembly.Skipper.
+func (t tapSkips) Skip(s *reassembly.Stream, from, n, ack uint32) (uint32, bool) {
+	k := bpf.Stream(*s)
+	id, ok := t.maps.Skip(&k, from, n, ack)
+	return uint32(id), ok
+}
+
+// SkipRest implements reassembly.Skipper.
+func (t tapSkips) SkipRest(s *reassembly.Stream) (uint32, bool) {
+	k := bpf.Stream(*s)
+	id, ok := t.maps.SkipRest(&k)
+	return uint32(id), ok
+}
+
+// Skipped implements reassembly.Skipper.
+func (t tapSkips) Skipped(id uint32) (from, to uint32, over bool) {
+	return t.maps.Skipped(bpf.SkipID(id))
+}
+
+// SkipEnd implements reassembly.Skipper.
+func (t tapSkips) SkipEnd(id uint32) { t.maps.SkipEnd(bpf.SkipID(id)) }
