@@ -179,13 +179,19 @@ func run(ctx context.Context, opt options, log io.Writer) (r results, err error)
 
 // round gives one tool all its loads.
 func (s *stage) round(o *owner, name string, p programs, round int, r *results, log io.Writer) {
+	if !slices.ContainsFunc(r.options.cells, func(c cell) bool { return gets(name, c) }) {
+		return
+	}
 	t := s.startTool(o, name, p)
 	if name == shadowtap1 && r.options.idle > 0 {
 		share := s.idle(o, t, r.options.idle)
-		fmt.Fprintf(log, "round %d of %d  %-13s  idle      %.2f %% of a core\n", round+1, r.options.rounds, name, share)
+		fmt.Fprintf(log, "round %d of %d  %-14s  idle      %.2f %% of a core\n", round+1, r.options.rounds, name, share)
 		r.idle = append(r.idle, share)
 	}
 	for i, c := range r.options.cells {
+		if !gets(name, c) {
+			continue
+		}
 		x := s.measure(o, t, c, load{
 			// The prefix differs in every load, so that a late answer is noticed.
 			Prefix:      "r" + strconv.Itoa(round) + "c" + strconv.Itoa(i),
@@ -193,7 +199,7 @@ func (s *stage) round(o *owner, name string, p programs, round int, r *results, 
 		})
 		x.round = round
 		r.samples = append(r.samples, x)
-		fmt.Fprintf(log, "round %d of %d  %-13s  %-8s  %6.0f/s  p50 %v  tool %.1f us  reference %.1f us%s\n", round+1, r.options.rounds, name, c,
+		fmt.Fprintf(log, "round %d of %d  %-14s  %-8s  %6.0f/s  p50 %v  tool %.1f us  reference %.1f us%s\n", round+1, r.options.rounds, name, c,
 			x.PerSecond, x.P50.Round(time.Microsecond), x.perExchange(x.toolCPU), x.perExchange(x.referenceCPU), x.remarks())
 	}
 }

@@ -228,9 +228,37 @@ func TestAims(t *testing.T) {
 	for _, want := range []string{
 		"| goreplay      | 5000 (5000..5000) | 1.00 (1.00..1.00) | 100 (100..100) | 1.00 (1.00..1.00) | 30.0 (20.0..40.0) | 32.0 (22.0..42.0) | 2.0 (2.0..2.0) |",
 		"| 1000/1000     | replays.shed 1 |", "Linux",
+		"\n4k@5000: CPU of the agent by the sample rate\n\n| replayed and compared | agent CPU us   |\n",
+		"| 1%                    | 7.0 (6.0..8.0) |\n| 100%                  | 60.0           |\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+// The tools that are there for the curve alone have no other cell.
+func TestCurve(t *testing.T) {
+	r := results{tools: toolNames, options: options{cells: []cell{steady, closed}}}
+	for _, tool := range toolNames {
+		for _, c := range r.options.cells {
+			if gets(tool, c) {
+				r.samples = append(r.samples, sampleOf(0, tool, c, time.Microsecond, 0, 1))
+			}
+		}
+	}
+	var out strings.Builder
+	r.print(&out)
+	begin, end, ok := strings.Cut(out.String(), closed.String()+": ")
+	if n := strings.Count(begin, "\n| shadowtap-"); !ok || n != 4 {
+		t.Errorf("%d rows of shadowtap at %s, want 4:\n%s", n, steady, begin)
+	}
+	if n := strings.Count(end, "\n| shadowtap-"); n != 2 {
+		t.Errorf("%d rows of shadowtap at %s, want 2:\n%s", n, closed, end)
+	}
+	for _, rate := range []string{"0.1%", "1%", "10%", "100%"} {
+		if !strings.Contains(end, "\n| "+rate+" ") {
+			t.Errorf("the curve lacks %s:\n%s", rate, end)
 		}
 	}
 }

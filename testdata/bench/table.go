@@ -123,12 +123,13 @@ func (r *results) print(out io.Writer) {
 	for _, c := range r.options.cells {
 		r.printCell(out, c)
 	}
+	r.printCurve(out)
 	if len(r.idle) > 0 {
 		fmt.Fprintf(out, "\nidle: %s attached, no traffic for %v: %s %% of a core\n", shadowtap1, r.options.idle, spread(r.idle, 2))
 	}
 	fmt.Fprintln(out)
 	for _, tool := range r.tools {
-		fmt.Fprintf(out, "%-13s  %s\n", tool, about[tool])
+		fmt.Fprintf(out, "%-14s  %s\n", tool, about[tool])
 	}
 	fmt.Fprintf(out, "\nMedian (least..most) of %d rotated rounds of %v; %d connections. Ratios are to %s of the same round.\n"+
 		"CPU is microseconds an answered request; +us is what the reference spends more than with %s.\n",
@@ -136,6 +137,19 @@ func (r *results) print(out io.Writer) {
 	fmt.Fprintf(out, "On %s.\n\nThe aims, as ratios of medians in this run:\n", machine())
 	for _, a := range r.aims() {
 		fmt.Fprintln(out, a)
+	}
+}
+
+// printCurve shows what the agent takes by the share that it replays.
+func (r *results) printCurve(out io.Writer) {
+	rows := [][]string{{"replayed and compared", "agent CPU us"}}
+	for _, tool := range curve {
+		if f := r.figures(tool, steady); len(f.tool) > 0 {
+			rows = append(rows, []string{rates[tool], spread(f.tool, 1)})
+		}
+	}
+	if len(rows) > 2 {
+		fmt.Fprintf(out, "\n%s: CPU of the agent by the sample rate\n\n%s", steady, grid(rows))
 	}
 }
 
@@ -147,6 +161,9 @@ func (r *results) printCell(out io.Writer, c cell) {
 	fmt.Fprintf(out, "\n%s: answers of %d bytes, %s\n\n", c, sizes[c.size], what)
 	rows := [][]string{{"tool", "requests/s", "ratio", "p50 us", "ratio", "tool CPU us", "reference CPU us", "+us", "peak MiB", "seen/answered", "lost"}}
 	for _, tool := range r.tools {
+		if !gets(tool, c) {
+			continue
+		}
 		f := r.figures(tool, c)
 		seen, answered, known := 0, 0, false
 		var total sample

@@ -24,20 +24,36 @@ const (
 	none         = "none"
 	tcpdump      = "tcpdump"
 	goreplay     = "goreplay"
+	shadowtap01  = "shadowtap-0.1%"
 	shadowtap1   = "shadowtap-1%"
+	shadowtap10  = "shadowtap-10%"
 	shadowtapAll = "shadowtap-all"
 	nginxMirror  = "nginx-mirror"
 	miffy        = "miffy"
 )
 
-var toolNames = []string{none, tcpdump, goreplay, shadowtap1, shadowtapAll, nginxMirror, miffy}
+var toolNames = []string{none, tcpdump, goreplay, shadowtap01, shadowtap1, shadowtap10, shadowtapAll, nginxMirror, miffy}
+
+// rates are the shares that shadowtap replays and compares.
+var rates = map[string]string{shadowtap01: "0.1%", shadowtap1: "1%", shadowtap10: "10%", shadowtapAll: "100%"}
+
+// curve are those of which the run shows how the agent's CPU rises with the share, in
+// the steady cell. Two of them are there for that alone.
+var curve = []string{shadowtap01, shadowtap1, shadowtap10, shadowtapAll}
+
+// gets says whether a tool is measured in a cell.
+func gets(tool string, c cell) bool {
+	return tool != shadowtap01 && tool != shadowtap10 || c == steady
+}
 
 // about says what each does, below the table.
 var about = map[string]string{
 	none:         "nothing attached",
 	tcpdump:      "every packet of the port, written to /dev/null",
 	goreplay:     "requests and answers paired, no output",
+	shadowtap01:  "every exchange framed, 0.1 % replayed and compared",
 	shadowtap1:   "every exchange framed, 1 % replayed and compared",
+	shadowtap10:  "every exchange framed, 10 % replayed and compared",
 	shadowtapAll: "every exchange framed, replayed and compared",
 	nginxMirror:  "a proxy in the path; all replayed, nothing compared",
 	miffy:        "a proxy in the path; all replayed, bodies compared",
@@ -78,7 +94,7 @@ func (s *stage) startTool(o *owner, name string, p programs) *tool {
 		// than a packet of the wire.
 		t.process = s.start(o, s.server, s.otherCores, syscall.SIGKILL, nil,
 			p.goreplay, "--input-raw", reference, "--input-raw-track-response", "--input-raw-override-snaplen", "--output-null")
-	case shadowtap1, shadowtapAll:
+	case shadowtap01, shadowtap1, shadowtap10, shadowtapAll:
 		s.startShadowtap(o, t, p.shadowtap)
 	case nginxMirror:
 		t.proxy = true
@@ -126,13 +142,9 @@ experiments:
 `
 
 func (s *stage) startShadowtap(o *owner, t *tool, program string) {
-	rate := "1%"
-	if t.name == shadowtapAll {
-		rate = "100%"
-	}
 	instance := fmt.Sprintf("%s%d", instancePrefix, os.Getpid())
 	file := filepath.Join(o.TempDir(), "shadowtap.yaml")
-	write(o, file, fmt.Appendf(nil, agentConf, instance, referenceAddress.Port(), rate, candidateAddress))
+	write(o, file, fmt.Appendf(nil, agentConf, instance, referenceAddress.Port(), rates[t.name], candidateAddress))
 	o.Cleanup(func() {
 		if err := os.RemoveAll(filepath.Join(admin.Root, instance)); err != nil {
 			o.Errorf("remove the run folder: %w", err)
@@ -199,7 +211,7 @@ func prepare(ctx context.Context, o *owner, opt options, log io.Writer) (p progr
 			p.miffy, err = installMiffy(ctx, opt.cache, opt.miffy, log)
 		case tcpdump, nginxMirror:
 			_, err = bed.LookPath(strings.TrimSuffix(name, "-mirror"))
-		case shadowtap1, shadowtapAll:
+		case shadowtap01, shadowtap1, shadowtap10, shadowtapAll:
 			if p.shadowtap == "" {
 				p.shadowtap = filepath.Join(o.TempDir(), "shadowtap")
 				err = command(ctx, []string{"CGO_ENABLED=0"}, "go", "build", "-o", p.shadowtap, "github.com/shadowtap/shadowtap/cmd/shadowtap")
