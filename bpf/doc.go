@@ -47,7 +47,7 @@
 //
 // [Maps.Skip] and [Maps.SkipRest] say what nobody wants of a stream: it is counted
 // NotWanted and not copied. While nothing is said of a flow its packets pay for one
-// look at a word, about 2 ns.
+// look at a word, some nanoseconds.
 //
 // # What it does not do
 //
