@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS shadowtap.windows_queue
     route LowCardinality(String),
     candidate_version LowCardinality(String),
     sample_by LowCardinality(String),
+    control_self Bool,
     fingerprint LowCardinality(String),
     lost Map(LowCardinality(String), UInt64),
     complete UInt64,

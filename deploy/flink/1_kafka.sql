@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS window_records
     `route` STRING,
     `candidate_version` STRING,
     `sample_by` STRING,
+    `control_self` BOOLEAN,
     `fingerprint` STRING,
     `lost` MAP<STRING, BIGINT>,
     `complete` BIGINT,
