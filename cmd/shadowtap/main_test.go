@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/features"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/urfave/cli/v2"
 
 	"github.com/shadowtap/shadowtap/agent"
@@ -345,6 +346,40 @@ func TestDemo(t *testing.T) {
 		if !strings.Contains(out, w) {
 			t.Errorf("no %q in\n%s", w, out)
 		}
+	}
+}
+
+// onWord is an output that calls f once, when a word appears.
+type onWord struct {
+	bytes.Buffer
+	word string
+	f    func()
+}
+
+func (w *onWord) Write(p []byte) (int, error) {
+	n, err := w.Buffer.Write(p)
+	if w.f != nil && strings.Contains(w.String(), w.word) {
+		w.f()
+		w.f = nil
+	}
+	return n, err
+}
+
+// A demo whose divergences do not arrive, here because the broker goes away, has
+// exit code 1.
+func TestDemoThatFails(t *testing.T) {
+	needRoot(t)
+	elsewhere(t)
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "shadowtap.divergences"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	out := &onWord{word: "shadowtap watches", f: cluster.Close}
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"shadowtap", "demo", "--duration", "1s", "--brokers", cluster.ListenAddrs()[0]}, out, &errs)
+	if code != exitDifferent || !strings.Contains(errs.String(), "the demo did not show what it should") {
+		t.Errorf("exit code %d, %s\n%s", code, &errs, out)
 	}
 }
 
