@@ -35,11 +35,58 @@ func NewDescriptors(set []byte) (*Descriptors, error) {
 	if len(files.File) == 0 {
 		return nil, errors.New("read descriptor set: it has no files")
 	}
+	if err := checkImports(files.File); err != nil {
+		return nil, fmt.Errorf("read descriptor set: %w", err)
+	}
 	registry, err := protodesc.NewFiles(&files)
 	if err != nil {
 		return nil, fmt.Errorf("read descriptor set (protoc needs --include_imports): %w", err)
 	}
 	return &Descriptors{files: registry}, nil
+}
+
+// maxImports bounds the public imports that linking follows, each way to one
+// file counted.
+const maxImports = 1 << 20
+
+// checkImports refuses files whose public imports branch and meet again so often
+// that protodesc, which follows each way, would not end in years. It leaves all
+// other faults to it.
+func checkImports(files []*descriptorpb.FileDescriptorProto) error {
+	byName := make(map[string]*descriptorpb.FileDescriptorProto, len(files))
+	for _, f := range files {
+		byName[f.GetName()] = f
+	}
+	// ways are those from a file through public imports, capped; a file that is
+	// being counted has 0, for a cycle is an error later.
+	ways := make(map[string]int, len(files))
+	var count func(f *descriptorpb.FileDescriptorProto) int
+	count = func(f *descriptorpb.FileDescriptorProto) int {
+		if f == nil {
+			return 0
+		}
+		if n, ok := ways[f.GetName()]; ok {
+			return n
+		}
+		ways[f.GetName()] = 0
+		n := 0
+		for _, i := range f.PublicDependency {
+			if i >= 0 && int(i) < len(f.Dependency) {
+				n = min(n+1+count(byName[f.Dependency[i]]), maxImports+1)
+			}
+		}
+		ways[f.GetName()] = n
+		return n
+	}
+	total := 0
+	for _, f := range files {
+		for _, name := range f.Dependency {
+			if total += 1 + count(byName[name]); total > maxImports {
+				return fmt.Errorf("its files have more than %d imports, with those that public imports bring", maxImports)
+			}
+		}
+	}
+	return nil
 }
 
 // maxSafeMethods bounds what SafeMethods gives.

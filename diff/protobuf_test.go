@@ -353,3 +353,53 @@ func FuzzProtobuf(f *testing.F) {
 		}
 	})
 }
+
+// TestDescriptorImports: public imports that branch and meet again are refused
+// at once when they have too many ways, and read when they have few.
+func TestDescriptorImports(t *testing.T) {
+	ladder := func(steps int) []byte {
+		set := &descriptorpb.FileDescriptorSet{}
+		name := func(i int) string { return fmt.Sprintf("f%d.proto", i) }
+		for i := range steps {
+			f := &descriptorpb.FileDescriptorProto{Name: proto.String(name(i)), Syntax: proto.String("proto3")}
+			for k := max(0, i-2); k < i; k++ {
+				f.Dependency = append(f.Dependency, name(k))
+				f.PublicDependency = append(f.PublicDependency, int32(len(f.Dependency)-1))
+			}
+			set.File = append(set.File, f)
+		}
+		b, err := proto.Marshal(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if _, err := NewDescriptors(ladder(15)); err != nil {
+		t.Errorf("few: %v", err)
+	}
+	if _, err := NewDescriptors(ladder(500)); err == nil || !strings.Contains(err.Error(), "more than 1048576 imports") {
+		t.Errorf("many: %v", err)
+	}
+}
+
+// FuzzDescriptors: whatever a file or a candidate gives as types ends, in types
+// or an error, and what is read can be asked.
+func FuzzDescriptors(f *testing.F) {
+	set, err := proto.Marshal(testFiles())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(set)
+	f.Add(message(1, message(1, "a.proto", 3, "b.proto", 10, 0), 1, message(1, "b.proto", 3, "a.proto", 10, 0)))
+	f.Fuzz(func(t *testing.T, set []byte) {
+		d, err := NewDescriptors(set)
+		if err != nil {
+			return
+		}
+		for _, m := range d.SafeMethods() {
+			if d.output(m) == nil {
+				t.Fatalf("method %q has no answers' type", m)
+			}
+		}
+	})
+}
