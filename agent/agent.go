@@ -231,7 +231,7 @@ func (a *Agent) build(own replay.OwnReplay, source string) (err error) {
 		if err != nil {
 			return err
 		}
-		x.descriptors = types[i]
+		x.descriptors.Store(types[i])
 		x.sampler, x.redactor, x.publisher, x.identity, x.gate, x.windows = a.sampler, a.redactor, a.publisher, id, g, a.windows
 		a.experiments = append(a.experiments, x)
 	}
@@ -305,6 +305,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	for _, x := range a.experiments {
 		replaying.Go(func() error { defer crash.Guard(); return x.replayer.Run(replays) })
+		if x.reflects() {
+			g.Go(func() error {
+				defer crash.Guard()
+				x.reflect(watch, a.log)
+				return nil
+			})
+		}
 	}
 	g.Go(func() error { return a.server.Run(serve) })
 	failed := make(chan error, 1)

@@ -76,7 +76,7 @@ func (x *experiment) control(ex *exchange.Exchange, o *replay.Outcome, stale boo
 		s.Result, s.Leg = verdict.ControlFailed, replayLeg(k)
 	default:
 		s.Result, s.Leg = verdict.ControlAnswered, replayLeg(k)
-		res := x.rules.Compare(ex.Request, ex.Response, k.Response, diff.Input{Stale: stale, CandidateAuthority: x.controlAuthority, Descriptors: x.descriptors})
+		res := x.rules.Compare(ex.Request, ex.Response, k.Response, diff.Input{Stale: stale, CandidateAuthority: x.controlAuthority, Descriptors: x.descriptors.Load()})
 		s.Outcome, s.Fingerprints = res.Outcome, x.fingerprints(ex, res)
 		if c.Result == replay.Paired {
 			s.result = res
@@ -152,7 +152,7 @@ func (x *experiment) agree(ex *exchange.Exchange, o *replay.Outcome, a *replay.A
 	if a.Candidate.Error != "" || a.Control != nil && a.Control.Error != "" {
 		return recheckFailed, after
 	}
-	ref, in := ex.Response, diff.Input{CandidateAuthority: x.authority, Descriptors: x.descriptors}
+	ref, in := ex.Response, diff.Input{CandidateAuthority: x.authority, Descriptors: x.descriptors.Load()}
 	if a.Control != nil {
 		// Its times are those of now, the request's those of then.
 		r := *a.Control.Response

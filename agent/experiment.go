@@ -25,8 +25,9 @@ type experiment struct {
 	index int
 	cfg   *config.Experiment
 	rules *diff.Rules
-	// descriptors are the protobuf types, nil without.
-	descriptors *diff.Descriptors
+	// descriptors are the protobuf types, nil without: of a file, or what reflect
+	// found last.
+	descriptors atomic.Pointer[diff.Descriptors]
 	replayer    *replay.Replayer
 	// authority is the candidate's host and port, controlAuthority the control's,
 	// "" without one.
@@ -187,7 +188,7 @@ func (x *experiment) compare(ex *exchange.Exchange, o *replay.Outcome, stale boo
 		CandidateError:     o.Error,
 		Stale:              stale,
 		CandidateAuthority: x.authority,
-		Descriptors:        x.descriptors,
+		Descriptors:        x.descriptors.Load(),
 	})
 }
 

@@ -297,6 +297,12 @@ func (c *checker) compare(at string, m *Compare) {
 	c.filled(at+"ignore.json", m.Ignore.JSON)
 	c.filled(at+"ignore.values", m.Ignore.Values)
 	c.one(at+"state", m.State, "shared", "separate")
+	if m.Reflection != "" {
+		c.one(at+"reflection", m.Reflection, "candidate")
+		if m.Descriptors != "" {
+			c.fail(at+"reflection", "has no effect: the types are in a file%s; keep one of them", c.also(at+"descriptors"))
+		}
+	}
 	if d := m.Recheck; d != 0 && (d < Duration(100*time.Millisecond) || d > Duration(time.Minute)) {
 		c.fail(at+"recheck", "%s is not within 100ms and 60s: leave it out for never", d)
 	}

@@ -247,6 +247,11 @@ type Compare struct {
 	// names, and methods with idempotency_level NO_SIDE_EFFECTS are replayed as if
 	// replay.grpc named them. Default "": fields go by their numbers.
 	Descriptors string `yaml:"descriptors"`
+	// Reflection is "candidate": a running agent asks the candidate itself for
+	// the protobuf types, by gRPC server reflection, at the start and every 10
+	// minutes. Fields have their names then; what is replayed does not change.
+	// Default "": it is not asked. Not together with Descriptors.
+	Reflection string `yaml:"reflection"`
 	// MaxDepth is the nesting down to which JSON is compared by value; below it
 	// what differs is not_fully_compared. Default 128, at most 10000.
 	MaxDepth int `yaml:"max_depth"`

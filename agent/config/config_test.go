@@ -215,7 +215,7 @@ experiments[].compare.ignore.values experiments[].compare.ignore.aspects
 experiments[].compare.equal experiments[].compare.equal[].json experiments[].compare.equal[].header experiments[].compare.equal[].type
 experiments[].compare.equal[].within experiments[].compare.equal[].tolerance experiments[].compare.equal[].pattern
 experiments[].compare.arrays experiments[].compare.arrays[].json experiments[].compare.arrays[].as experiments[].compare.arrays[].key
-experiments[].compare.descriptors experiments[].compare.max_depth experiments[].compare.max_differences
+experiments[].compare.descriptors experiments[].compare.reflection experiments[].compare.max_depth experiments[].compare.max_differences
 experiments[].compare.recheck experiments[].compare.state
 experiments[].guard experiments[].guard.latency experiments[].guard.errors
 verdict verdict.max_divergence verdict.confidence verdict.min_compared verdict.max_unseen verdict.max_failed verdict.max_masked

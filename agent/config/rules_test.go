@@ -69,7 +69,7 @@ func TestParseCompare(t *testing.T) {
 		{"an unknown key", "ignore: {header: [a]}\n", "", 0, "", `f:1:10: ignore: unknown key "header": did you mean headers?`},
 		{"a wrong value", "max_depth: 0\n", "", 0, "", "f:1:12: max_depth: 0 is not within 1 and 10000"},
 		{"a wrong value in a configuration", strings.Replace(two, "8", "0", 1), "b", 0, "", "f:6:26: experiments[1].compare.max_depth: 0 is not within 1 and 10000"},
-		{"a list", "- a\n", "", 0, "", "f:1:1: is a list: write a mapping with the keys ignore, equal, arrays, descriptors, max_depth, max_differences, recheck and state"},
+		{"a list", "- a\n", "", 0, "", "f:1:1: is a list: write a mapping with the keys ignore, equal, arrays, descriptors, reflection, max_depth, max_differences, recheck and state"},
 		{"no YAML", "a: [", "", 0, "", "f:1:4: not YAML: sequence end token ']' not found"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -53,6 +53,11 @@
 // in different ways) ends as compared with the word refused, and nothing is
 // sent. Sampling keeps such requests away; this is the second lock.
 //
+// # What it asks by itself
+//
+// Reflect, and nothing else: gRPC server reflection on a connection of its own,
+// under the same rules. No captured byte goes with it.
+//
 // # What it costs
 //
 // A goroutine and a connection for each replay in flight, kept for IdleTimeout;

@@ -177,29 +177,38 @@ func (w *worker) connectHTTP2(j job, o *Outcome, deadline time.Time) (*http2Conn
 }
 
 func (w *worker) openHTTP2(ctx context.Context, to netip.AddrPort, j job, o *Outcome, deadline time.Time) (*http2Conn, error) {
-	c, err := w.r.dialer.dial(ctx, to)
+	h, err := w.r.dialHTTP2(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	h := newHTTP2Conn(c, c)
-	if w.r.tls != nil {
-		t := tls.Client(c, w.r.tls)
-		if err := t.HandshakeContext(ctx); err != nil {
-			c.abort()
-			return nil, &dialError{ErrorTLS, err}
-		}
-		h = newHTTP2Conn(c, t)
-		if t.ConnectionState().NegotiatedProtocol != http2.NextProtoTLS {
-			c.abort()
-			return nil, &dialError{ErrorProtocol, errNoH2}
-		}
-	}
-	o.Address = c.peer
+	o.Address = h.peer
 	w.takeHTTP2(h)
-	if err := w.begin(c, j, deadline); err != nil {
+	if err := w.begin(h.conn, j, deadline); err != nil {
 		return nil, err
 	}
 	return h, h.open()
+}
+
+// dialHTTP2 connects, over TLS when the target has it. Nothing of HTTP/2 has
+// been sent yet.
+func (r *Replayer) dialHTTP2(ctx context.Context, to netip.AddrPort) (*http2Conn, error) {
+	c, err := r.dialer.dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if r.tls == nil {
+		return newHTTP2Conn(c, c), nil
+	}
+	t := tls.Client(c, r.tls)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.abort()
+		return nil, &dialError{ErrorTLS, err}
+	}
+	if t.ConnectionState().NegotiatedProtocol != http2.NextProtoTLS {
+		c.abort()
+		return nil, &dialError{ErrorProtocol, errNoH2}
+	}
+	return newHTTP2Conn(c, t), nil
 }
 
 // takeHTTP2 replaces the worker's HTTP/2 connection and returns the former.
