@@ -108,7 +108,12 @@ func newJudge(c judgeConfig) (*judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.sampler, err = sample.New(sampleConfig(c.cfg, time.Time{})); err != nil {
+	sc := sampleConfig(c.cfg, time.Time{})
+	types, err := safeCalls(c.cfg, &sc)
+	if err != nil {
+		return nil, err
+	}
+	if j.sampler, err = sample.New(sc); err != nil {
 		return nil, err
 	}
 	id := &identity{version: c.version, revision: c.cfg.Revision(), source: redact.SourcePcap}
@@ -125,6 +130,7 @@ func newJudge(c judgeConfig) (*judge, error) {
 		}
 		x.sampler, x.redactor, x.publisher, x.identity, x.gate, x.windows = j.sampler, r, j.publisher, id, j.gate, j.windows
 		x.handed = j.handed
+		x.descriptors.Store(types[i])
 		j.experiments = append(j.experiments, x)
 	}
 	return j, nil

@@ -24,6 +24,10 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/shadowtap/shadowtap/agent"
 	"github.com/shadowtap/shadowtap/agent/config"
@@ -602,6 +606,46 @@ func TestPcapHTTP2(t *testing.T) {
 
 // A report of a capture replays it first, and says what pcap says. Without a
 // candidate it says what to do.
+// TestPcapDescriptors: fields of a captured message have the names of the file of
+// types that the configuration names, in the report of a recording too.
+func TestPcapDescriptors(t *testing.T) {
+	encode := func(m proto.Message) string {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	file := filepath.Join(t.TempDir(), "types.binpb")
+	types := &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(wrapperspb.File_google_protobuf_wrappers_proto)}}
+	if err := os.WriteFile(file, []byte(encode(types)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const kind = "application/x-protobuf; messageType=google.protobuf.StringValue"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		io.WriteString(w, encode(wrapperspb.String("Bob")))
+	}))
+	t.Cleanup(server.Close)
+	m, answer := newMade(), encode(wrapperspb.String("Ann"))
+	m.say("GET /api/1 HTTP/1.1\r\nHost: h\r\n\r\n", fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", kind, len(answer), answer))
+	capture, dir := m.save(t), filepath.Join(t.TempDir(), "recording")
+	with := strings.Replace(experimentYAML, "    replay:", "    compare: {descriptors: %q}\n    replay:", 1)
+	out := replayed(t, capture, configured(t, with, server.URL, file, 8), dir, nil)
+	if divergences, _ := records(t, out.jsonl); len(divergences) != 1 || !strings.Contains(fmt.Sprint(divergences[0]["differences"]), "$.value") {
+		t.Errorf("records %v", divergences)
+	}
+	if d, _, err := reported(t, dir, ""); err != nil {
+		t.Error(err)
+	} else if text, _ := written(t, d); text != out.text {
+		t.Errorf("the recording's report: %s", firstDifference(out.text, text))
+	}
+	c := configured(t, with, server.URL, file+".gone", 8)
+	if _, err := agent.Pcap(t.Context(), agent.PcapOptions{Path: capture, Ports: c.CapturePorts(), Config: c, Terminal: agent.Terminal{Out: io.Discard}, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "experiments[0].compare.descriptors") {
+		t.Errorf("without the file: error %v", err)
+	}
+}
+
 func TestReportCapture(t *testing.T) {
 	url, _ := candidate(t)
 	path := traffic(60).save(t)
