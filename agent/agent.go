@@ -232,6 +232,7 @@ func (a *Agent) build(own replay.OwnReplay, source string) (err error) {
 			return err
 		}
 		x.descriptors.Store(types[i])
+		x.handed = a.windows.report.divergence
 		x.sampler, x.redactor, x.publisher, x.identity, x.gate, x.windows = a.sampler, a.redactor, a.publisher, id, g, a.windows
 		a.experiments = append(a.experiments, x)
 	}

@@ -41,7 +41,8 @@ type experiment struct {
 	windows   *windows
 	tickets   tickets
 	now       func() time.Time
-	// handed sees each record that goes to the sinks; nil: nobody does.
+	// handed sees each record that goes to the sinks, for the report of a running
+	// agent or of a capture; nil: nobody does.
 	handed func(*redact.Record)
 
 	// comparisons counts by outcome and reason, in the order of
@@ -245,13 +246,12 @@ func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff
 	return false
 }
 
-// hand gives a record to the sinks and to the agent's own report.
+// hand gives a record to the report and to the sinks.
 func (x *experiment) hand(rec *redact.Record) {
 	if x.handed != nil {
 		x.handed(rec)
 	}
 	x.publisher.Publish(rec)
-	x.windows.report.divergence(rec)
 }
 
 // record redacts a divergence.

@@ -73,9 +73,6 @@ func (r *liveReport) windows(list []*verdict.Window) {
 
 // divergence takes a record that is published.
 func (r *liveReport) divergence(rec *redact.Record) {
-	if r == nil {
-		return
-	}
 	r.mu.Lock()
 	take := r.examples > 0
 	if take {
