@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -210,6 +211,17 @@ func (a *agent) rest(t *testing.T, timeout time.Duration, done func(telemetry.Le
 		return same, "still counting"
 	})
 	return status
+}
+
+// requireKernelPackets compares the ledger's packets with the kernel's counters,
+// read without the agent's help. A packet of the node's own (a neighbour is
+// asked for) may pass between the two readings, so they have to agree once.
+func (a *agent) requireKernelPackets(t *testing.T) {
+	t.Helper()
+	bed.Poll(t, 5*time.Second, "the ledger has the kernel's packets", func() (bool, string) {
+		kernel, ledger := a.held.packets(t), a.status(t).Ledger["kernel_packets"]
+		return maps.Equal(kernel, ledger), fmt.Sprintf("kernel packets: the agent says %v, the map %v", ledger, kernel)
+	})
 }
 
 // completed is a condition for rest: every exchange was seen. Where the machine

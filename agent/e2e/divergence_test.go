@@ -190,12 +190,7 @@ func TestDivergencesInKafka(t *testing.T) {
 			t.Errorf("kernel packets %s: %d, want none", word, got)
 		}
 	}
-	kernel := a.held.packets(t)
-	for word, n := range ledger["kernel_packets"] {
-		if kernel[word] != n {
-			t.Errorf("kernel packets %s: the agent says %d, the map %d", word, n, kernel[word])
-		}
-	}
+	a.requireKernelPackets(t)
 	asked := map[string]int{}
 	for _, r := range cand.requests() {
 		asked[r.URL.Query().Get("n")]++

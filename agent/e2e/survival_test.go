@@ -81,11 +81,7 @@ func everyExchange(t *testing.T) bool {
 		a.stop(t)
 		return false
 	}
-	for word, n := range a.held.packets(t) {
-		if got := status.Ledger["kernel_packets"][word]; got != n {
-			t.Errorf("kernel packets %s: the agent says %d, the map %d", word, got, n)
-		}
-	}
+	a.requireKernelPackets(t)
 	for result, n := range status.Ledger["exchanges"] {
 		if result != "complete" && n > 0 {
 			t.Errorf("%d exchanges %s", n, result)
