@@ -5,7 +5,6 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"io"
@@ -53,15 +52,10 @@ func (j *job) learnBody(h exchange.Header, b *exchange.Body) {
 // digest is the token of the whole content's SHA-256, "" when that is unknown
 // or there is none.
 func (j *job) digest(b *exchange.Body) string {
-	switch {
-	case b.Size == 0:
-		return ""
-	case b.Digested:
-		return j.token(fieldBody, string(b.Digest[:]))
-	case b.Truncated || int64(len(b.Bytes)) != b.Size:
+	sum, ok := b.Sum256()
+	if !ok || b.Size == 0 {
 		return ""
 	}
-	sum := sha256.Sum256(b.Bytes)
 	return j.token(fieldBody, string(sum[:]))
 }
 

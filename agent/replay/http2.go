@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"net/netip"
 	"os"
@@ -264,7 +263,7 @@ func (w *worker) attemptHTTP2(c *http2Conn, j job, o *Outcome, deadline time.Tim
 	if x := j.x.Response; x != nil {
 		c.in.left = max(c.in.left, 2*x.Body.Size)
 	}
-	a := &http2Answer{c: c, method: j.x.Request.Method, maxBody: r.config.MaxBody, sum: w.sum}
+	a := &http2Answer{c: c, method: j.x.Request.Method, maxBody: r.config.MaxBody}
 	begin := time.Now()
 	err := a.allowed()
 	if o.Setup += time.Since(begin); err != nil {
@@ -321,7 +320,7 @@ type http2Answer struct {
 	method  string
 	maxBody int64
 	start   time.Time
-	sum     hash.Hash
+	sum     exchange.Digester
 
 	interim []int
 	// begun says that a frame of the stream came, response is set with the
@@ -455,7 +454,6 @@ func (a *http2Answer) headers(f *http2.MetaHeadersFrame) error {
 	if room := min(a.length, a.maxBody, bufferSize); room > 0 && !a.empty {
 		r.Body.Bytes = make([]byte, 0, room)
 	}
-	a.sum.Reset()
 	a.response = r
 	return nil
 }
@@ -469,12 +467,15 @@ func (a *http2Answer) data(p []byte) error {
 	}
 	b := &a.response.Body
 	b.Size += int64(len(p))
-	a.sum.Write(p)
+	fit := p
 	if room := a.maxBody - int64(len(b.Bytes)); int64(len(p)) > room {
 		b.Truncated = true
-		p = p[:room]
+		fit = p[:room]
 	}
-	b.Bytes = append(b.Bytes, p...)
+	if b.Truncated {
+		a.sum.Missed(p, b.Bytes)
+	}
+	b.Bytes = append(b.Bytes, fit...)
 	return nil
 }
 
@@ -486,8 +487,7 @@ func (a *http2Answer) ended() error {
 	if a.length >= 0 && !a.empty && a.length != r.Body.Size {
 		return broken(ErrorBody, "%d bytes of content, content-length %d", r.Body.Size, a.length)
 	}
-	a.sum.Sum(r.Body.Digest[:0])
-	r.Body.Digested = true
+	a.sum.Into(&r.Body)
 	r.LastByte = a.at(a.c.in.last)
 	return nil
 }

@@ -3,7 +3,6 @@ package replay
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -360,20 +359,22 @@ func (r *Replayer) readBody(from io.Reader, j job, b *exchange.Body) error {
 	}
 	buf := r.buffers.Get().(*[bufferSize]byte)
 	defer r.buffers.Put(buf)
-	sum := sha256.New()
+	var sum exchange.Digester
 	for {
 		n, err := from.Read(buf[:])
 		b.Size += int64(n)
-		sum.Write(buf[:n])
+		fit := n
 		if room := r.config.MaxBody - int64(len(b.Bytes)); int64(n) > room {
 			b.Truncated = true
-			n = int(room)
+			fit = int(room)
 		}
-		b.Bytes = append(b.Bytes, buf[:n]...)
+		if b.Truncated {
+			sum.Missed(buf[:n], b.Bytes)
+		}
+		b.Bytes = append(b.Bytes, buf[:fit]...)
 		switch {
 		case err == io.EOF:
-			sum.Sum(b.Digest[:0])
-			b.Digested = true
+			sum.Into(b)
 			return nil
 		case err != nil:
 			return err

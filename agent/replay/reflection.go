@@ -2,7 +2,6 @@ package replay
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -180,7 +179,7 @@ func (k *reflecting) ask(service string, what protowire.Number, names ...string)
 		{Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
 		{Name: strings.ToLower(RoleHeader), Value: r.rewrite.roleValue},
 	}
-	a := &http2Answer{c: c, method: "POST", maxBody: reflectBytes, sum: sha256.New(), start: time.Now()}
+	a := &http2Answer{c: c, method: "POST", maxBody: reflectBytes, start: time.Now()}
 	if err := a.allowed(); err != nil {
 		return nil, err
 	}

@@ -223,7 +223,7 @@ func TestAnswers(t *testing.T) {
 					continue
 				}
 				p.ok(t, c.status, c.body)
-				if sum := sha256.Sum256([]byte(c.body)); !p.Response.Body.Digested || p.Response.Body.Digest != sum || p.Response.Body.Size != int64(len(c.body)) {
+				if sum := sha256.Sum256([]byte(c.body)); sumOf(&p.Response.Body) != sum || p.Response.Body.Size != int64(len(c.body)) {
 					t.Errorf("body: %+v", p.Response.Body)
 				}
 			}
@@ -1052,4 +1052,10 @@ func TestWords(t *testing.T) {
 	if w := strings.Join(got, " "); w != "connect refused tls timeout closed protocol body too_large" || w != strings.Join(ErrorWords(), " ") {
 		t.Error(w)
 	}
+}
+
+// sumOf is the SHA-256 of a body's content, zero when it is not known.
+func sumOf(b *exchange.Body) [sha256.Size]byte {
+	sum, _ := b.Sum256()
+	return sum
 }

@@ -2,10 +2,8 @@ package replay
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"sync"
@@ -50,9 +48,8 @@ type worker struct {
 	// since is when the worker became idle; guarded by r.mu.
 	since  time.Time
 	parser *http1.ResponseParser
-	// For HTTP/2: the fields of a request, and the digest of an answer.
+	// For HTTP/2: the fields of a request.
 	list, trailer []hpack.HeaderField
-	sum           hash.Hash
 
 	mu    sync.Mutex // guards the pointers
 	conn  *conn
@@ -61,7 +58,7 @@ type worker struct {
 
 func newWorker(r *Replayer) *worker {
 	return &worker{
-		r: r, jobs: make(chan job, 1), sum: sha256.New(),
+		r: r, jobs: make(chan job, 1),
 		parser: http1.NewResponseParser(http1.ResponseConfig{MaxBody: r.config.MaxBody}),
 	}
 }

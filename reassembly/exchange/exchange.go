@@ -1,6 +1,8 @@
 package exchange
 
 import (
+	"crypto/sha256"
+	"hash"
 	"net/netip"
 	"strings"
 )
@@ -102,10 +104,44 @@ type Body struct {
 	Size int64
 	// Truncated says that Bytes is shorter than Size because of a limit.
 	Truncated bool
-	// Digest is the SHA-256 of the whole content, when Digested.
+	// Digest is the SHA-256 of the whole content, when Digested: of content of
+	// which bytes are missing here, as nobody can compute it any more.
 	Digest [32]byte
 	// Digested says that Digest is set.
 	Digested bool
+}
+
+// Sum256 is the SHA-256 of the whole content, computed where all bytes are here.
+// ok is false when bytes are missing and nobody took it while they passed.
+func (b *Body) Sum256() (sum [sha256.Size]byte, ok bool) {
+	switch {
+	case b.Digested:
+		return b.Digest, true
+	case b.Truncated || int64(len(b.Bytes)) != b.Size:
+		return sum, false
+	}
+	return sha256.Sum256(b.Bytes), true
+}
+
+// Digester takes the SHA-256 of a body of which no more than the beginning is
+// kept. It hashes nothing while all is kept. The zero value has seen no byte.
+type Digester struct{ hash hash.Hash }
+
+// Missed takes bytes of the body, the first ones of which not all are kept, and
+// what follows them. Of what came before kept are the bytes.
+func (d *Digester) Missed(b, kept []byte) {
+	if d.hash == nil {
+		d.hash = sha256.New()
+		d.hash.Write(kept)
+	}
+	d.hash.Write(b)
+}
+
+// Into sets the digest of a body of which bytes are missing.
+func (d *Digester) Into(b *Body) {
+	if b.Digested = d.hash != nil; b.Digested {
+		d.hash.Sum(b.Digest[:0])
+	}
 }
 
 // Request is a request as it was captured.

@@ -33,6 +33,43 @@ func TestID(t *testing.T) {
 	}
 }
 
+// The digest is known of what is here whole and of what was taken while it
+// passed, in whatever pieces and wherever the keeping ended.
+func TestSum256(t *testing.T) {
+	text := "what was sent"
+	want := sha256.Sum256([]byte(text))
+	for kept := 0; kept <= len(text); kept++ {
+		for first := kept; first <= len(text); first++ {
+			b := Body{Bytes: []byte(text[:kept]), Size: int64(len(text)), Truncated: kept < len(text)}
+			var d Digester
+			if kept < len(text) {
+				// The piece in which the room ended begins at any byte that is kept.
+				for begin := 0; begin <= kept; begin++ {
+					d = Digester{}
+					d.Missed([]byte(text[begin:first]), []byte(text[:begin]))
+					d.Missed([]byte(text[first:]), nil)
+					d.Into(&b)
+					if sum, ok := b.Sum256(); !ok || sum != want {
+						t.Errorf("%d bytes kept, pieces to %d and %d: %x, %v", kept, begin, first, sum, ok)
+					}
+				}
+				continue
+			}
+			if d.Into(&b); b.Digested {
+				t.Error("a whole body was hashed")
+			}
+			if sum, ok := b.Sum256(); !ok || sum != want {
+				t.Errorf("whole: %x, %v", sum, ok)
+			}
+		}
+	}
+	for _, b := range []Body{{Bytes: []byte("a"), Size: 2}, {Size: 1}, {Bytes: []byte("a"), Size: 1, Truncated: true}} {
+		if sum, ok := b.Sum256(); ok {
+			t.Errorf("%+v: has the digest %x", b, sum)
+		}
+	}
+}
+
 func TestHeader(t *testing.T) {
 	h := Header{{"Host", "a"}, {"X", "1"}, {"x", "2"}, {"Empty", ""}}
 	if h.Get("host") != "a" || h.Get("none") != "" || !h.Has("EMPTY") || h.Has("none") {

@@ -2,18 +2,16 @@ package http1
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"hash"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
 // content collects what is kept of a body.
 type content struct {
-	hash hash.Hash // nil: no digest wanted
-	buf  []byte    // the content, when keep
-	wire []byte    // with the chunk framing, when keepWire
-	tail []byte    // trailer lines
+	sum  exchange.Digester
+	buf  []byte // the content, when keep
+	wire []byte // with the chunk framing, when keepWire
+	tail []byte // trailer lines
 	max  int64
 	keep bool
 	// keepWire keeps the bytes as captured; going over max then sets over.
@@ -101,20 +99,24 @@ func (m *body) content(b []byte) {
 }
 
 func (k *content) content(b []byte) {
-	if k.hash != nil {
-		k.hash.Write(b)
-	}
-	if !k.keep || k.cut {
+	switch {
+	case k.keepWire && !k.keep: // the wire has it
+		return
+	case !k.keep || k.cut:
+		k.sum.Missed(b, nil)
 		return
 	}
+	fit := b
 	if room := k.max - int64(len(k.buf)); int64(len(b)) > room {
-		b, k.cut = b[:room], true
+		fit, k.cut = b[:room], true
 	}
-	if !k.room(&k.buf, len(b)) {
-		k.over, k.cut = true, true
-		return
+	if !k.room(&k.buf, len(fit)) {
+		fit, k.over, k.cut = nil, true, true
 	}
-	k.buf = append(k.buf, b...)
+	if k.cut {
+		k.sum.Missed(b, k.buf)
+	}
+	k.buf = append(k.buf, fit...)
 }
 
 // maxAhead bounds the buffer that a Content-Length alone makes, in bytes.
@@ -306,11 +308,6 @@ func (k *content) result(size uint64) exchange.Body {
 	if k.keep {
 		b.Bytes, b.Truncated = k.buf, k.cut
 	}
-	if k.hash != nil {
-		k.hash.Sum(b.Digest[:0])
-		b.Digested = true
-	}
+	k.sum.Into(&b)
 	return b
 }
-
-func newHash() hash.Hash { return sha256.New() }

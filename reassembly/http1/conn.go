@@ -812,7 +812,7 @@ func (c *conn) keepRequest(method, target, head []byte, kind exchange.Framing, h
 	}
 	r.req = q
 	r.must(p.cfg.Budget, keepCost)
-	r.reqKeep = &content{hash: newHash(), max: p.cfg.MaxBody}
+	r.reqKeep = &content{max: p.cfg.MaxBody}
 	if r.decision.Want < exchange.WantWhole {
 		return
 	}
@@ -1311,7 +1311,7 @@ func (c *conn) keepResponse(r *pending, status int, reason []byte, minor byte, h
 	q := &exchange.Response{Status: status, Reason: string(reason), Proto: proto, Interim: r.interim, Framing: kind, FirstByte: r.rFirst}
 	r.resp = q
 	r.must(c.p.cfg.Budget, keepCost)
-	r.respKeep = &content{hash: newHash(), max: c.p.cfg.MaxBody}
+	r.respKeep = &content{max: c.p.cfg.MaxBody}
 	if r.decision.Want < exchange.WantWhole {
 		return
 	}

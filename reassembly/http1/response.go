@@ -179,7 +179,7 @@ func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error
 		Status: status, Reason: string(reason), Proto: proto, Interim: p.interim,
 		Header: header(fieldLines(head[:end])), Framing: kind, FirstByte: p.first,
 	}
-	p.keep = &content{hash: newHash(), max: p.cfg.MaxBody, keep: true}
+	p.keep = &content{max: p.cfg.MaxBody, keep: true}
 	p.body.begin(kind, length, p.keep)
 	p.state = sideBody
 	p.buf = p.buf[:0]

@@ -1,15 +1,12 @@
 package http2
 
 import (
-	"crypto/sha256"
-	"hash"
-
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
 // content collects what is kept of a body.
 type content struct {
-	hash hash.Hash // made at the first byte
+	sum  exchange.Digester
 	buf  []byte
 	keep bool // the bytes too, not only their digest
 	// whole: a body over the limit makes the exchange worthless; over then says
@@ -22,23 +19,24 @@ const maxAhead = 64 << 10
 
 // add takes bytes of the body, whose length is said to be all, or -1.
 func (k *content) add(st *stream, p *Parser, b []byte, all int64) {
-	if k.hash == nil {
-		k.hash = sha256.New()
-	}
-	k.hash.Write(b)
 	if !k.keep || k.cut {
+		k.sum.Missed(b, nil)
 		return
 	}
+	fit := b
 	if room := p.cfg.MaxBody - int64(len(k.buf)); int64(len(b)) > room {
-		b, k.cut = b[:room], true
+		fit, k.cut = b[:room], true
 	}
-	if !k.room(st, p, len(b), int(min(all, maxAhead))) {
-		b, k.cut = nil, true
+	if !k.room(st, p, len(fit), int(min(all, maxAhead))) {
+		fit, k.cut = nil, true
+	}
+	if k.cut {
+		k.sum.Missed(b, k.buf)
 	}
 	if k.over = k.whole && k.cut; k.over {
-		b = nil
+		fit = nil
 	}
-	k.buf = append(k.buf, b...)
+	k.buf = append(k.buf, fit...)
 }
 
 // room makes the buffer large enough for n more bytes, as far as the budget
@@ -64,17 +62,12 @@ func (k *content) room(st *stream, p *Parser, n, expected int) bool {
 	return true
 }
 
-// nothing is the digest of no bytes.
-var nothing = sha256.Sum256(nil)
-
 // result gives the body as exchanges show it.
 func (k *content) result(size int64) exchange.Body {
-	b := exchange.Body{Size: size, Digest: nothing, Digested: true}
+	b := exchange.Body{Size: size}
 	if k.keep {
 		b.Bytes, b.Truncated = k.buf, k.cut
 	}
-	if k.hash != nil {
-		k.hash.Sum(b.Digest[:0])
-	}
+	k.sum.Into(&b)
 	return b
 }

@@ -127,7 +127,7 @@ func TestAgainstFramer(t *testing.T) {
 			final := slices.IndexFunc(a.heads, func(f []hpack.HeaderField) bool { return pseudoOf(f, ":status") >= "2" })
 			head := q.heads[0]
 			ours := fmt.Sprintf("%s %s %s %s %v %d %v %x %x", x.Request.Method, x.Request.Target, x.Request.Host, x.Request.Scheme, x.Request.Header,
-				x.Response.Status, x.Response.Header, x.Request.Body.Digest, x.Response.Body.Digest)
+				x.Response.Status, x.Response.Header, sumOf(&x.Request.Body), sumOf(&x.Response.Body))
 			theirs := fmt.Sprintf("%s %s %s %s %v %s %v %x %x", pseudoOf(head, ":method"), pseudoOf(head, ":path"), pseudoOf(head, ":authority"), pseudoOf(head, ":scheme"), regular(head),
 				pseudoOf(a.heads[final], ":status"), regular(a.heads[final]), sha256.Sum256(q.body.Bytes()), sha256.Sum256(a.body.Bytes()))
 			if ours != theirs {
