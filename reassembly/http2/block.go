@@ -59,8 +59,19 @@ func (c *conn) unpack(s *side, block []byte, want bool) bool {
 			return false
 		}
 		s.taken = firstTable
-		s.dec = p.decoder()
+		s.dec, s.epoch = p.newDecoder(), p.memo.epoch()
 	}
+	var slot *memoSlot
+	var hash uint64
+	quiet := still(block)
+	if want && quiet && len(block) <= memoBlock {
+		var said *section
+		if said, slot, hash = p.memo.find(s.epoch, block); said != nil {
+			p.section = said
+			return true
+		}
+	}
+	whole := block
 	// Changes of the table's size stand first (RFC 7541 section 4.2).
 	for len(block) > 0 && block[0]&0xe0 == 0x20 {
 		size, n := varint5(block)
@@ -81,11 +92,18 @@ func (c *conn) unpack(s *side, block []byte, want bool) bool {
 	}
 	s.dec.SetAllowedMaxDynamicTableSize(0) // nowhere else
 	s.dec.SetEmitEnabled(want)
-	p.fields.reset(s.dec)
+	p.section, p.decoder = &p.decoded, s.dec
+	p.decoded.reset()
 	_, err := s.dec.Write(block)
 	if end := s.dec.Close(); err != nil || end != nil {
 		c.giveUp(exchange.ReasonHPACK)
 		return false
+	}
+	switch {
+	case !quiet:
+		s.epoch = p.memo.epoch()
+	case slot != nil:
+		slot.put(s.epoch, hash, whole, &p.decoded)
 	}
 	return true
 }

@@ -53,6 +53,8 @@ type side struct {
 	buf []byte // of a header block that is not whole yet
 
 	dec *hpack.Decoder
+	// epoch is the number of the table's state, see memo.
+	epoch uint64
 	// table is the size of the dynamic table now, taken what the budget gave
 	// for it.
 	table uint32

@@ -10,7 +10,9 @@
 // # Header compression
 //
 // Every header block goes through its direction's decoder (RFC 7541) in the
-// order of the wire, wanted or not. What an encoder put into the table before
+// order of the wire, wanted or not; but for one that leaves the table as it is
+// and was decoded in the same state of the same table before: what that said is
+// remembered. What an encoder put into the table before
 // the connection was joined, or in a hole, can't be had back: from then on that
 // direction is only walked from frame to frame, as far as frames can be
 // recognised, and the streams that show are counted, late. So is a connection

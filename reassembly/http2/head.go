@@ -1,8 +1,6 @@
 package http2
 
 import (
-	"golang.org/x/net/http2/hpack"
-
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -41,14 +39,13 @@ func (c *conn) promise(id uint32, at *place) {
 	c.endStream(reassembly.Client, st, at.time)
 }
 
-// newRequest starts an exchange with the head in p.fields, or counts why it is
+// newRequest starts an exchange with the head in p.section, or counts why it is
 // not followed.
 func (c *conn) newRequest(id uint32) *stream {
-	p, m := c.p, &c.p.msg
-	m.read(p.fields.list)
+	p, m := c.p, c.p.section.message()
 	doubt, ok := m.asRequest()
 	switch {
-	case p.fields.over:
+	case p.section.over:
 		p.lone(1, exchange.ResultTooLarge, exchange.ReasonHead)
 		return nil
 	case !ok:
@@ -81,14 +78,13 @@ func (c *conn) newRequest(id uint32) *stream {
 
 // decide asks the keeper.
 func (c *conn) decide(st *stream) {
-	p, m := c.p, &c.p.msg
+	p, m := c.p, c.p.section.message()
 	domain := c.tcp.Flow(&p.flow)
 	if p.cfg.Domain != nil {
 		p.flow.Domain = p.cfg.Domain(domain)
 	}
 	st.doubtful(c.doubt)
-	regular := p.fields.list[m.regular:]
-	p.lend(m, regular)
+	p.section.lend(&p.head)
 	p.head.Flow, p.head.ISN, p.head.Offset, p.head.Time = &p.flow, c.tcp.ISN(), st.start, st.first
 	p.head.Doubt, p.head.Stream, p.head.GRPC = st.doubt, st.id, st.grpc
 	st.decision = p.cfg.Keeper.Keep(&p.head)
@@ -105,68 +101,23 @@ func (c *conn) decide(st *stream) {
 		return
 	}
 	st.reqKeep.keep, st.reqKeep.whole = true, true
-	if !st.take(p.cfg.Budget, 2*cost(p.fields.list)) {
+	if !st.take(p.cfg.Budget, 2*cost(p.section.fields)) {
 		st.reqKeep.over = true
 		return
 	}
-	q.Header = header(onlyRegular(regular))
-}
-
-// onlyRegular leaves out pseudo-header fields that stand where none may.
-func onlyRegular(fields []hpack.HeaderField) []hpack.HeaderField {
-	for i := range fields {
-		if fields[i].IsPseudo() {
-			var clean []hpack.HeaderField
-			for _, f := range fields {
-				if !f.IsPseudo() {
-					clean = append(clean, f)
-				}
-			}
-			return clean
-		}
-	}
-	return fields
-}
-
-// lend makes the head that the keeper is asked about, in memory of the parser's.
-func (p *Parser) lend(m *message, regular []hpack.HeaderField) {
-	n := len(m.method) + len(m.target()) + len("host") + len(m.authority)
-	for i := range regular {
-		n += len(regular[i].Name) + len(regular[i].Value)
-	}
-	if cap(p.text) < n {
-		p.text = make([]byte, 0, 2*n)
-	}
-	text := p.text[:0]
-	put := func(s string) []byte {
-		from := len(text)
-		text = append(text, s...)
-		return text[from:len(text):len(text)]
-	}
-	p.head.Method, p.head.Target = put(m.method), put(m.target())
-	p.lent = p.lent[:0]
-	if m.has&hasAuthority != 0 {
-		p.lent = append(p.lent, exchange.HeadField{Name: put("host"), Value: put(m.authority)})
-	}
-	for i := range regular {
-		if f := &regular[i]; !f.IsPseudo() {
-			p.lent = append(p.lent, exchange.HeadField{Name: put(f.Name), Value: put(f.Value)})
-		}
-	}
-	p.head.Fields = p.lent
+	q.Header = header(p.section.regular())
 }
 
 // trailer reads the block at hand as the trailer section of a direction. It says
 // whether the stream goes on with it: not in a tunnel, and not when that ended it.
 func (c *conn) trailer(d reassembly.Dir, st *stream, end bool, now int64) bool {
-	c.p.msg.read(c.p.fields.list)
 	switch {
 	case st.tunnel:
 		if end {
 			c.endStream(d, st, now)
 		}
 		return false
-	case c.p.fields.over:
+	case c.p.section.over:
 		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
 		return false
 	case !end:
@@ -178,7 +129,7 @@ func (c *conn) trailer(d reassembly.Dir, st *stream, end bool, now int64) bool {
 
 // requestTrailer takes a second block of a request: its trailer section.
 func (c *conn) requestTrailer(st *stream, end bool, now int64) {
-	p, m := c.p, &c.p.msg
+	p, m := c.p, c.p.section.message()
 	if !c.trailer(reassembly.Client, st, end, now) {
 		return
 	}
@@ -186,10 +137,10 @@ func (c *conn) requestTrailer(st *stream, end bool, now int64) {
 		st.doubtful(exchange.DoubtMalformed)
 	}
 	if st.req != nil && st.reqKeep.keep {
-		if !st.take(p.cfg.Budget, cost(p.fields.list)) {
+		if !st.take(p.cfg.Budget, cost(p.section.fields)) {
 			st.reqKeep.over = true
 		} else {
-			st.req.Trailer = header(onlyRegular(p.fields.list))
+			st.req.Trailer = header(onlyRegular(p.section.fields))
 		}
 	}
 	c.endStream(reassembly.Client, st, now)
@@ -197,18 +148,18 @@ func (c *conn) requestTrailer(st *stream, end bool, now int64) {
 
 // answer takes an answer's head, interim or final.
 func (c *conn) answer(st *stream, at *place, end bool, now int64) {
-	p, m := c.p, &c.p.msg
+	p := c.p
 	if !st.pushed && at.ackOK && at.ack < st.headEnd {
 		// Sent before the request was there: it answers something else.
 		p.st.Orphans++
 		c.finish(st, exchange.ResultNoRequest, exchange.ReasonNone)
 		return
 	}
-	if p.fields.over {
+	if p.section.over {
 		c.finish(st, exchange.ResultTooLarge, exchange.ReasonHead)
 		return
 	}
-	m.read(p.fields.list)
+	m := p.section.message()
 	status, ok := m.asResponse()
 	if !ok || status < 200 && end {
 		c.malformed(st)
@@ -241,11 +192,11 @@ func (c *conn) answer(st *stream, at *place, end bool, now int64) {
 	if st.req != nil {
 		st.resp = &exchange.Response{Status: status, Proto: "HTTP/2", Interim: st.interim, Framing: kind, FirstByte: st.rFirst}
 		if st.decision.Want == exchange.WantWhole {
-			if !st.take(p.cfg.Budget, cost(p.fields.list)) {
+			if !st.take(p.cfg.Budget, cost(p.section.fields)) {
 				c.finish(st, exchange.ResultEvicted, exchange.ReasonNone)
 				return
 			}
-			st.resp.Header = header(onlyRegular(p.fields.list[m.regular:]))
+			st.resp.Header = header(p.section.regular())
 			st.respKeep.keep = true
 		}
 	}
@@ -275,7 +226,7 @@ func (c *conn) tunnel(st *stream, now int64) {
 
 // answerTrailer takes a block behind the final head.
 func (c *conn) answerTrailer(st *stream, end bool, now int64) {
-	p, m := c.p, &c.p.msg
+	p, m := c.p, c.p.section.message()
 	if !c.trailer(reassembly.Server, st, end, now) {
 		return
 	}
@@ -286,11 +237,11 @@ func (c *conn) answerTrailer(st *stream, end bool, now int64) {
 		st.grpcStatus, st.grpcMessage = m.grpcStatus, m.grpcMessage
 	}
 	if st.resp != nil && st.respKeep.keep {
-		if !st.take(p.cfg.Budget, cost(p.fields.list)) {
+		if !st.take(p.cfg.Budget, cost(p.section.fields)) {
 			c.finish(st, exchange.ResultEvicted, exchange.ReasonNone)
 			return
 		}
-		st.resp.Trailer = header(onlyRegular(p.fields.list))
+		st.resp.Trailer = header(onlyRegular(p.section.fields))
 	}
 	c.endStream(reassembly.Server, st, now)
 }

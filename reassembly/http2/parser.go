@@ -52,15 +52,17 @@ type Config struct {
 // Parser is the factory of one shard's HTTP/2 connections. Not safe for
 // concurrent use.
 type Parser struct {
-	cfg      Config
-	st       exchange.Stats
-	fields   fieldList
-	text     []byte // of the head that the keeper is asked about
-	lent     []exchange.HeadField
+	cfg Config
+	st  exchange.Stats
+	// section is that of the block at hand: decoded, or the memo's. decoder is
+	// the one that emits to decoded.
+	section  *section
+	decoded  section
+	decoder  *hpack.Decoder
+	memo     memo
 	head     exchange.Head
 	flow     exchange.Flow
 	out      exchange.Complete
-	msg      message
 	refused  bool    // by Refuse
 	streams  *stream // free list
 	conns    *conn   // free list
@@ -131,14 +133,14 @@ func (p *Parser) lone(n uint64, r exchange.Result, why exchange.Reason) {
 	p.cfg.Sink.Lost(exchange.Lost{Result: r, N: n})
 }
 
-// decoder gives a decoder with an empty table.
-func (p *Parser) decoder() *hpack.Decoder {
+// newDecoder gives a decoder with an empty table.
+func (p *Parser) newDecoder() *hpack.Decoder {
 	if n := len(p.decoders); n > 0 {
 		d := p.decoders[n-1]
 		p.decoders = p.decoders[:n-1]
 		return d
 	}
-	return hpack.NewDecoder(firstTable, p.fields.add)
+	return hpack.NewDecoder(firstTable, p.emit)
 }
 
 // freeDecoder takes a decoder back whose table is of the given size.
@@ -151,29 +153,10 @@ func (p *Parser) freeDecoder(d *hpack.Decoder, table uint32) {
 	p.decoders = append(p.decoders, d)
 }
 
-// fieldList collects the fields of a header block.
-type fieldList struct {
-	list []hpack.HeaderField
-	size int
-	over bool
-	dec  *hpack.Decoder
-}
-
-// add is the decoders' emit function. Over the limit decoding goes on for the
+// emit is the decoders' emit function. Over the limit decoding goes on for the
 // table's sake alone.
-func (l *fieldList) add(f hpack.HeaderField) {
-	if l.over {
-		return
+func (p *Parser) emit(f hpack.HeaderField) {
+	if !p.decoded.over && !p.decoded.add(f) {
+		p.decoder.SetEmitEnabled(false)
 	}
-	l.size += int(f.Size())
-	if l.size > MaxHead || len(l.list) >= maxFields {
-		l.over = true
-		l.dec.SetEmitEnabled(false)
-		return
-	}
-	l.list = append(l.list, f)
-}
-
-func (l *fieldList) reset(d *hpack.Decoder) {
-	l.list, l.size, l.over, l.dec = l.list[:0], 0, false, d
 }

@@ -1,0 +1,248 @@
+package http2_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2/hpack"
+	"pgregory.net/rapid"
+
+	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"github.com/shadowtap/shadowtap/reassembly/http2"
+)
+
+// heads notes every head that it is asked about.
+type heads struct{ got []string }
+
+func (h *heads) Keep(head *exchange.Head) exchange.Decision {
+	s := fmt.Sprintf("%d %d %s %s", head.Flow.Client.Port(), head.Stream, head.Method, head.Target)
+	for _, f := range head.Fields {
+		s += fmt.Sprintf("|%s=%s", f.Name, f.Value)
+	}
+	h.got = append(h.got, s)
+	return exchange.Decision{}
+}
+
+// shard makes an assembler that asks h.
+func (h *heads) shard() *reassembly.Assembler {
+	budget := &reassembly.Budget{Limit: 16 << 20}
+	h2, err := http2.New(http2.Config{Keeper: h, Sink: h, Budget: budget})
+	must(err)
+	h1, err := http1.New(http1.Config{Keeper: h, Sink: h, Budget: budget, HTTP2: h2.Open, Frames: http2.Frames})
+	must(err)
+	a, err := reassembly.New(reassembly.Config{Factory: h1, Budget: budget})
+	must(err)
+	return a
+}
+
+func (h *heads) Complete(*exchange.Complete) {}
+func (h *heads) Lost(exchange.Lost)          {}
+
+// caller is a client that writes header blocks byte by byte, and the decoder
+// that says what they mean.
+type caller struct {
+	talk
+	dec  *hpack.Decoder
+	sent int // requests
+	// entries is how many fields its table holds.
+	entries int
+}
+
+// newCaller opens a connection.
+func newCaller(to tap, port uint16) *caller {
+	v := newConv()
+	v.hello()
+	c := &caller{talk: talk{port: port, cut: 1 << 20, seq: [2]uint32{100, 200}}}
+	c.open(to, v.msgs)
+	return c
+}
+
+// request sends a whole request of one block, and resets its stream.
+func (c *caller) request(to tap, block string) {
+	c.sent++
+	id := uint32(2*c.sent - 1)
+	v := newConv()
+	v.frame(true, 1, 5, id, block)
+	v.frame(true, 3, 0, id, "\x00\x00\x00\x08")
+	for _, m := range v.msgs {
+		c.send(to, true, m.b)
+	}
+}
+
+// block is a header block and the number of entries that it needs, and adds.
+type block struct {
+	b           string
+	needs, adds int
+	clears      bool
+}
+
+// drawBlock writes a request: pseudo-header fields, then fields of every
+// representation of RFC 7541 section 6.
+func drawBlock(t *rapid.T, entries int) (b block) {
+	var w strings.Builder
+	if rapid.IntRange(0, 9).Draw(t, "size") == 0 {
+		w.WriteString("\x20\x3f\xe1\x1f") // 0, then 4096
+		b.clears, entries = true, 0
+	}
+	w.WriteString("\x82\x86")
+	text := func(n int) string {
+		s := fmt.Sprintf("%0*d", n, rapid.IntRange(0, 2).Draw(t, "text"))
+		if n >= 0x7f {
+			return "\x7f" + string(rune(n-0x7f)) + s // below 128 more
+		}
+		return string(rune(n)) + s
+	}
+	indexed := func() {
+		n := rapid.IntRange(0, min(entries+b.adds, 70)-1).Draw(t, "index")
+		b.needs = max(b.needs, n+1-b.adds)
+		if n += 62; n < 0x7f {
+			w.WriteByte(0x80 | byte(n))
+		} else {
+			w.WriteString("\xff" + string(rune(n-0x7f)))
+		}
+	}
+	literal := func(kind byte) {
+		if rapid.Bool().Draw(t, "named") {
+			w.WriteString(string([]byte{kind | 15}) + map[bool]string{true: "", false: "\x10"}[kind == 0x40]) // by the static table
+		} else {
+			w.WriteByte(kind)
+			w.WriteString("\x03x-" + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"))
+		}
+		w.WriteString(text(rapid.SampledFrom([]int{1, 2, 130}).Draw(t, "length")))
+	}
+	if rapid.Bool().Draw(t, "path") {
+		w.WriteString("\x84")
+	} else {
+		w.WriteString("\x04\x02/" + rapid.SampledFrom([]string{"p", "q"}).Draw(t, "target"))
+	}
+	for range rapid.IntRange(0, 4).Draw(t, "fields") {
+		switch kind := rapid.IntRange(0, 4).Draw(t, "kind"); {
+		case kind < 2 && entries+b.adds > 0:
+			indexed()
+		case kind == 2:
+			literal(0x40)
+			b.adds++
+		case kind == 3:
+			literal(0x10)
+		default:
+			literal(0)
+		}
+	}
+	b.b = w.String()
+	return b
+}
+
+// What a block said is remembered as long as the table is the same, and no longer:
+// connections that send the same blocks again and again, and change their tables
+// in between, are understood as a decoder alone understands them.
+func TestRepeatedBlocks(t *testing.T) {
+	repeats := 0
+	rapid.Check(t, func(t *rapid.T) {
+		got := &heads{}
+		to := &ours{Assembler: got.shard()}
+		var want []string
+		var fields []hpack.HeaderField
+		callers := make([]*caller, 3)
+		for i := range callers {
+			c := newCaller(to, uint16(1024+i))
+			c.dec = hpack.NewDecoder(4096, func(f hpack.HeaderField) { fields = append(fields, f) })
+			callers[i] = c
+		}
+		var last []block
+		for range rapid.IntRange(5, 60).Draw(t, "requests") {
+			c := rapid.SampledFrom(callers).Draw(t, "caller")
+			var b block
+			again := len(last) > 0 && rapid.IntRange(0, 2).Draw(t, "again") > 0
+			if again {
+				b = last[rapid.IntRange(max(0, len(last)-3), len(last)-1).Draw(t, "which")]
+				again = b.clears || b.needs <= c.entries
+			}
+			if again {
+				repeats++
+			} else {
+				b = drawBlock(t, c.entries)
+				last = append(last, b)
+			}
+			if b.clears {
+				c.entries = 0
+			}
+			c.entries = min(c.entries+b.adds, 20) // at least these are there
+			fields = fields[:0]
+			if _, err := c.dec.Write([]byte(b.b)); err != nil {
+				t.Fatalf("the block %q: %v", b.b, err)
+			}
+			if err := c.dec.Close(); err != nil {
+				t.Fatalf("the block %q: %v", b.b, err)
+			}
+			s := fmt.Sprintf("%d %d %s %s", c.port, 2*c.sent+1, fields[0].Value, fields[2].Value)
+			for _, f := range fields[3:] {
+				s += fmt.Sprintf("|%s=%s", f.Name, f.Value)
+			}
+			want = append(want, s)
+			c.request(to, b.b)
+		}
+		for i := range want {
+			if i >= len(got.got) || got.got[i] != want[i] {
+				t.Fatalf("head %d is %q, want %q", i, append(got.got, make([]string, len(want))...)[i], want[i])
+			}
+		}
+	})
+	if repeats == 0 {
+		t.Error("no block came again")
+	}
+}
+
+// More tables and more blocks than are remembered are kept apart.
+func TestManyBlocks(t *testing.T) {
+	const n = 2000
+	for _, tt := range []struct {
+		name string
+		// blocks of round i, the last of which says x-i as its path or field.
+		blocks func(i int) []string
+		want   string
+	}{
+		{"the same block in many states of a table", func(i int) []string {
+			return []string{fmt.Sprintf("\x82\x86\x84\x40\x01x\x04%04d", i), "\x82\x86\x84\xbe", "\x82\x86\x84\xbe", "\x82\x86\x84\xbe"}
+		}, "GET /|x=%04d"},
+		{"many blocks in one state", func(i int) []string {
+			b := fmt.Sprintf("\x82\x86\x04\x05/%04d", i)
+			return []string{b, b, b}
+		}, "GET /%04d"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := &heads{}
+			to := &ours{Assembler: got.shard()}
+			c := newCaller(to, 1024)
+			for i := range n {
+				for _, b := range tt.blocks(i) {
+					c.request(to, b)
+					last := got.got[len(got.got)-1]
+					if want := fmt.Sprintf("1024 %d ", 2*c.sent-1) + fmt.Sprintf(tt.want, i); last != want {
+						t.Fatalf("head %q, want %q", last, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A change of the table's size is seen also where the bytes behind it could be a
+// field that leaves the table alone.
+func TestSizeBeforeARepeatedBlock(t *testing.T) {
+	got := &heads{}
+	to := &ours{Assembler: got.shard()}
+	c := newCaller(to, 1024)
+	c.request(to, "\x82\x86\x84\x40\x01x\x01y")
+	for range 3 {
+		c.request(to, "\x82\x86\x84\xbe")
+	}
+	c.request(to, "\x21\x82\x86\x84")
+	before := len(got.got)
+	c.request(to, "\x82\x86\x84\xbe") // of an entry that is gone
+	if len(got.got) != before {
+		t.Errorf("head %q of an entry that is gone", got.got[before])
+	}
+}

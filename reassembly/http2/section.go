@@ -1,0 +1,100 @@
+package http2
+
+import (
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
+)
+
+// section is the field section that a header block stands for (RFC 9113 section
+// 4.3), and what is made of it where somebody asks.
+type section struct {
+	fields []hpack.HeaderField
+	size   int  // of the fields, as RFC 9113 section 10.5.1 counts it
+	over   bool // the limits; fields is only the beginning
+	// msg is there when isRead, text and lent when isLent.
+	msg            message
+	isRead, isLent bool
+	text           []byte
+	lent           []exchange.HeadField
+}
+
+// reset makes it empty and keeps its memory.
+func (s *section) reset() { *s = section{fields: s.fields[:0], text: s.text[:0], lent: s.lent[:0]} }
+
+// add takes the next field, and says whether there was room.
+func (s *section) add(f hpack.HeaderField) bool {
+	s.size += int(f.Size())
+	if s.over = s.size > MaxHead || len(s.fields) >= maxFields; s.over {
+		return false
+	}
+	s.fields = append(s.fields, f)
+	return true
+}
+
+// message says what the fields say.
+func (s *section) message() *message {
+	if !s.isRead {
+		s.msg.read(s.fields)
+		s.isRead = true
+	}
+	return &s.msg
+}
+
+// regular are the fields behind the pseudo-header fields. Where one stands among
+// them it is left out.
+func (s *section) regular() []hpack.HeaderField {
+	return onlyRegular(s.fields[s.message().regular:])
+}
+
+// lend puts the section into the head that the keeper is asked about; the bytes
+// are the section's.
+func (s *section) lend(h *exchange.Head) {
+	m := s.message()
+	if !s.isLent {
+		s.copyOut(m)
+	}
+	n, end := len(m.method), len(m.method)+len(m.target())
+	h.Method, h.Target, h.Fields = s.text[:n:n], s.text[n:end:end], s.lent
+}
+
+func (s *section) copyOut(m *message) {
+	regular := s.regular()
+	n := len(m.method) + len(m.target()) + len("host") + len(m.authority)
+	for i := range regular {
+		n += len(regular[i].Name) + len(regular[i].Value)
+	}
+	if cap(s.text) < n {
+		s.text = make([]byte, 0, 2*n)
+	}
+	text := append(append(s.text[:0], m.method...), m.target()...)
+	put := func(v string) []byte {
+		from := len(text)
+		text = append(text, v...)
+		return text[from:len(text):len(text)]
+	}
+	s.lent = s.lent[:0]
+	if m.has&hasAuthority != 0 {
+		s.lent = append(s.lent, exchange.HeadField{Name: put("host"), Value: put(m.authority)})
+	}
+	for i := range regular {
+		s.lent = append(s.lent, exchange.HeadField{Name: put(regular[i].Name), Value: put(regular[i].Value)})
+	}
+	s.text, s.isLent = text, true
+}
+
+// onlyRegular leaves out pseudo-header fields that stand where none may.
+func onlyRegular(fields []hpack.HeaderField) []hpack.HeaderField {
+	for i := range fields {
+		if fields[i].IsPseudo() {
+			var clean []hpack.HeaderField
+			for _, f := range fields {
+				if !f.IsPseudo() {
+					clean = append(clean, f)
+				}
+			}
+			return clean
+		}
+	}
+	return fields
+}
