@@ -9,7 +9,7 @@ import (
 // not, and hands its fields on.
 func (c *conn) decode(d reassembly.Dir, s *side, block []byte, now int64) {
 	s.block.open = false
-	b := s.block
+	b := &s.block
 	// Whose block it is, as far as that is followed.
 	st := c.streams.get(b.id)
 	fresh := false
@@ -59,15 +59,13 @@ func (c *conn) unpack(s *side, block []byte, want bool) bool {
 			return false
 		}
 		s.taken = firstTable
-		s.dec, s.epoch = p.newDecoder(), p.memo.epoch()
+		s.dec = p.newDecoder()
 	}
-	var slot *memoSlot
-	var hash uint64
 	quiet := still(block)
-	if want && quiet && len(block) <= memoBlock {
-		var said *section
-		if said, slot, hash = p.memo.find(s.epoch, block); said != nil {
-			p.section = said
+	learn := want && quiet && len(block) <= memoBlock
+	var hash uint32
+	if learn {
+		if p.section, hash = s.memo.find(p, block); p.section != nil {
 			return true
 		}
 	}
@@ -101,9 +99,9 @@ func (c *conn) unpack(s *side, block []byte, want bool) bool {
 	}
 	switch {
 	case !quiet:
-		s.epoch = p.memo.epoch()
-	case slot != nil:
-		slot.put(s.epoch, hash, whole, &p.decoded)
+		s.memo.forget(p)
+	case learn:
+		s.memo.learn(p, hash, whole, &p.decoded)
 	}
 	return true
 }

@@ -52,9 +52,8 @@ type side struct {
 	}
 	buf []byte // of a header block that is not whole yet
 
-	dec *hpack.Decoder
-	// epoch is the number of the table's state, see memo.
-	epoch uint64
+	dec  *hpack.Decoder
+	memo memo
 	// table is the size of the dynamic table now, taken what the budget gave
 	// for it.
 	table uint32
@@ -323,6 +322,7 @@ func (c *conn) release(s *side) {
 		s.buf = nil
 	}
 	s.block.open, s.data = false, nil
+	s.memo.forget(c.p)
 	if s.dec != nil {
 		c.p.freeDecoder(s.dec, s.table)
 		s.dec = nil

@@ -68,10 +68,15 @@ func (c *conn) step(d reassembly.Dir, s *side, b []byte, at *reassembly.At, off 
 		if s.n == 0 {
 			s.place = place{off, at.Ack, at.AckOK, at.Time}
 		}
+		if s.n == 0 && len(b) >= frameHeader {
+			s.pos = off + frameHeader
+			c.begin(d, s, b[:frameHeader])
+			return frameHeader
+		}
 		n := copy(s.scratch[s.n:frameHeader], b)
 		s.pos = off + uint64(n)
 		if s.n += uint8(n); s.n == frameHeader {
-			c.begin(d, s)
+			c.begin(d, s, s.scratch[:frameHeader])
 		}
 		return n
 	case phasePrefix:
@@ -135,15 +140,15 @@ func (c *conn) skip(d reassembly.Dir, s *side, n uint32, now int64) {
 // next makes ready for the next frame's header.
 func (s *side) next() { s.phase, s.n, s.data = phaseHeader, 0, nil }
 
-// begin is called at the end of a frame's header.
-func (c *conn) begin(d reassembly.Dir, s *side) {
-	h := s.scratch[:frameHeader]
+// begin is called with a frame's whole header.
+func (c *conn) begin(d reassembly.Dir, s *side, h []byte) {
+	_ = h[frameHeader-1]
 	s.left = uint32(h[0])<<16 | uint32(h[1])<<8 | uint32(h[2])
 	s.typ, s.flags = h[3], h[4]
 	s.id = binary.BigEndian.Uint32(h[5:]) & (1<<31 - 1)
 	s.n, s.need, s.pad = 0, 0, 0
 	if s.state == sideLost {
-		c.beginLost(d, s)
+		c.beginLost(d, s, h)
 		return
 	}
 	if !s.started {
@@ -248,8 +253,8 @@ func (c *conn) legal(d reassembly.Dir, s *side) bool {
 }
 
 // beginLost looks at a frame whose contents can't be read.
-func (c *conn) beginLost(d reassembly.Dir, s *side) {
-	if !plausible(s.scratch[:frameHeader]) {
+func (c *conn) beginLost(d reassembly.Dir, s *side, h []byte) {
+	if !plausible(h) {
 		s.synced = false
 		return
 	}

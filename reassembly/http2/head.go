@@ -43,7 +43,7 @@ func (c *conn) promise(id uint32, at *place) {
 // not followed.
 func (c *conn) newRequest(id uint32) *stream {
 	p, m := c.p, c.p.section.message()
-	doubt, ok := m.asRequest()
+	doubt, ok := p.section.request()
 	switch {
 	case p.section.over:
 		p.lone(1, exchange.ResultTooLarge, exchange.ReasonHead)
@@ -160,7 +160,7 @@ func (c *conn) answer(st *stream, at *place, end bool, now int64) {
 		return
 	}
 	m := p.section.message()
-	status, ok := m.asResponse()
+	status, ok := p.section.answer()
 	if !ok || status < 200 && end {
 		c.malformed(st)
 		return

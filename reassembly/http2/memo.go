@@ -1,67 +1,97 @@
 package http2
 
-import "hash/maphash"
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+	"unsafe"
+)
 
-// Bounds of what is remembered: blocks, the bytes of one, those of its fields,
-// and their number.
+// Bounds of what is remembered of a direction: how many blocks, the bytes of
+// one, and those of its fields and their number.
 const (
-	memoSlots  = 128
+	memoBlocks = 4
 	memoBlock  = 256
 	memoText   = 2 << 10
 	memoFields = 32
 )
 
-// memo remembers what header blocks said. A block that leaves the decoder's table
-// as it is says the same whenever it comes while the table is the same (RFC 7541
-// section 3.2), and peers that call the same methods again and again send the
-// same blocks: reading such a one costs a comparison of its bytes. All other
-// blocks go through the decoder, so the table is always right.
+// memo remembers what the last blocks of a direction said. A block that leaves
+// the decoder's table as it is says the same whenever it comes while the table is
+// the same (RFC 7541 section 3.2), and peers that call the same methods again and
+// again send the same blocks: reading such a one costs a comparison of its bytes.
+// All other blocks go through the decoder, so the table is always right, and
+// what changes it makes the direction forget.
 type memo struct {
-	seed  maphash.Seed
-	slots [memoSlots]memoSlot
-	// epochs counts the states of all tables: a number stands for one state of
-	// one table.
-	epochs uint64
+	// seen are the last blocks that came a first time, by their hashes: what comes
+	// a second time is remembered.
+	seen [memoBlocks]uint32
+	next uint8 // of seen
+	// hashes are those of the n known blocks; the eldest is replaced, at last.
+	hashes  [memoBlocks]uint32
+	n, last uint8
+	known   *[memoBlocks]known
+	taken   int64 // bytes from the budget
 }
 
-type memoSlot struct {
-	// seen is the last block that wanted the slot; what comes a second time gets it.
-	seen  uint64
-	epoch uint64 // 0: empty
+// known is a block and what it said.
+type known struct {
 	block []byte
 	said  section
 }
 
-// epoch gives the number of a table's new state.
-func (m *memo) epoch() uint64 {
-	if m.epochs == 0 {
-		m.seed = maphash.MakeSeed()
+// find gives what a block said, or nil. hash is for learn.
+func (m *memo) find(p *Parser, block []byte) (said *section, hash uint32) {
+	hash = uint32(maphash.Bytes(p.seed, block))
+	for i := range m.n {
+		if m.hashes[i] == hash && string(m.known[i].block) == string(block) {
+			return &m.known[i].said, hash
+		}
 	}
-	m.epochs++
-	return m.epochs
+	return nil, hash
 }
 
-// find gives what a still block said in a table of that state, or nil; slot and
-// hash are for put.
-func (m *memo) find(epoch uint64, block []byte) (said *section, slot *memoSlot, hash uint64) {
-	hash = maphash.Bytes(m.seed, block) ^ epoch*0x9e3779b97f4a7c15
-	slot = &m.slots[hash%memoSlots]
-	if slot.epoch == epoch && string(slot.block) == string(block) {
-		return &slot.said, slot, hash
+// learn remembers what a block said, if it comes for the second time and half of
+// the budget is free: exchanges need that more.
+func (m *memo) learn(p *Parser, hash uint32, block []byte, said *section) {
+	if said.over || said.size > memoText || len(said.fields) > memoFields {
+		return
 	}
-	return nil, slot, hash
+	if !slices.Contains(m.seen[:], hash) {
+		m.seen[m.next] = hash
+		m.next = (m.next + 1) % memoBlocks
+		return
+	}
+	b := p.cfg.Budget
+	cost := int64(len(block)) + said.cost()
+	if m.known == nil {
+		cost += int64(unsafe.Sizeof(*m.known))
+	}
+	if b.Used()+cost > b.Limit/2 || !b.Take(cost) {
+		return
+	}
+	m.taken += cost
+	if m.known == nil {
+		m.known = new([memoBlocks]known)
+	}
+	at := m.last
+	k := &m.known[at]
+	if m.last = (at + 1) % memoBlocks; m.n < memoBlocks {
+		m.n++
+	} else {
+		old := int64(len(k.block)) + k.said.cost()
+		m.taken -= old
+		b.Give(old)
+	}
+	m.hashes[at] = hash
+	*k = known{block: bytes.Clone(block), said: section{fields: slices.Clone(said.fields), size: said.size}}
 }
 
-// put remembers what a block said, if it comes for the second time.
-func (s *memoSlot) put(epoch, hash uint64, block []byte, said *section) {
-	switch {
-	case said.over || said.size > memoText || len(said.fields) > memoFields || len(block) > memoBlock:
-	case s.seen != hash:
-		s.seen = hash
-	default:
-		s.epoch, s.block = epoch, append(s.block[:0], block...)
-		s.said.reset()
-		s.said.fields, s.said.size = append(s.said.fields, said.fields...), said.size
+// forget gives up what is remembered, of a table that is another one now.
+func (m *memo) forget(p *Parser) {
+	if m.n > 0 {
+		p.cfg.Budget.Give(m.taken)
+		*m = memo{}
 	}
 }
 

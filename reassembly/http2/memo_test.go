@@ -27,8 +27,7 @@ func (h *heads) Keep(head *exchange.Head) exchange.Decision {
 }
 
 // shard makes an assembler that asks h.
-func (h *heads) shard() *reassembly.Assembler {
-	budget := &reassembly.Budget{Limit: 16 << 20}
+func (h *heads) shard(budget *reassembly.Budget) *reassembly.Assembler {
 	h2, err := http2.New(http2.Config{Keeper: h, Sink: h, Budget: budget})
 	must(err)
 	h1, err := http1.New(http1.Config{Keeper: h, Sink: h, Budget: budget, HTTP2: h2.Open, Frames: http2.Frames})
@@ -60,15 +59,15 @@ func newCaller(to tap, port uint16) *caller {
 	return c
 }
 
-// request sends a whole request of one block, and resets its stream.
+// request sends a whole request of one block, and lets the server reset it.
 func (c *caller) request(to tap, block string) {
 	c.sent++
 	id := uint32(2*c.sent - 1)
 	v := newConv()
 	v.frame(true, 1, 5, id, block)
-	v.frame(true, 3, 0, id, "\x00\x00\x00\x08")
+	v.frame(false, 3, 0, id, "\x00\x00\x00\x08")
 	for _, m := range v.msgs {
-		c.send(to, true, m.b)
+		c.send(to, m.client, m.b)
 	}
 }
 
@@ -142,7 +141,7 @@ func TestRepeatedBlocks(t *testing.T) {
 	repeats := 0
 	rapid.Check(t, func(t *rapid.T) {
 		got := &heads{}
-		to := &ours{Assembler: got.shard()}
+		to := &ours{Assembler: got.shard(&reassembly.Budget{Limit: 16 << 20})}
 		var want []string
 		var fields []hpack.HeaderField
 		callers := make([]*caller, 3)
@@ -214,7 +213,7 @@ func TestManyBlocks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := &heads{}
-			to := &ours{Assembler: got.shard()}
+			to := &ours{Assembler: got.shard(&reassembly.Budget{Limit: 16 << 20})}
 			c := newCaller(to, 1024)
 			for i := range n {
 				for _, b := range tt.blocks(i) {
@@ -233,7 +232,7 @@ func TestManyBlocks(t *testing.T) {
 // field that leaves the table alone.
 func TestSizeBeforeARepeatedBlock(t *testing.T) {
 	got := &heads{}
-	to := &ours{Assembler: got.shard()}
+	to := &ours{Assembler: got.shard(&reassembly.Budget{Limit: 16 << 20})}
 	c := newCaller(to, 1024)
 	c.request(to, "\x82\x86\x84\x40\x01x\x01y")
 	for range 3 {
@@ -244,5 +243,55 @@ func TestSizeBeforeARepeatedBlock(t *testing.T) {
 	c.request(to, "\x82\x86\x84\xbe") // of an entry that is gone
 	if len(got.got) != before {
 		t.Errorf("head %q of an entry that is gone", got.got[before])
+	}
+}
+
+// What is remembered takes of the budget, of its first half only, and gives it
+// back when the table changes and when the connection ends.
+func TestMemoryOfRepeatedBlocks(t *testing.T) {
+	long := "\x82\x86\x84\x00\x01x\x7f\x01" + strings.Repeat("v", 128)
+	for _, tt := range []struct {
+		name   string
+		limit  int64
+		change string
+		blocks int
+		learns bool
+	}{
+		{"kept", 1 << 20, "", 1, true},
+		{"as many as are remembered, and more", 1 << 20, "", 9, true},
+		{"a change of the table", 1 << 20, "\x82\x86\x84\x40\x01x\x01y", 1, true},
+		{"no room", 11_000, "", 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := &heads{}
+			budget := &reassembly.Budget{Limit: tt.limit}
+			a := got.shard(budget)
+			to := &ours{Assembler: a}
+			c := newCaller(to, 1024)
+			c.request(to, "\x82\x86\x84") // the table is there
+			before, most := budget.Used(), int64(0)
+			for i := range tt.blocks {
+				for range 3 {
+					c.request(to, fmt.Sprintf("%s\x00\x01n\x01%d", long, i))
+				}
+				most = max(most, budget.Used()-before)
+			}
+			switch {
+			case tt.learns && most < 300:
+				t.Errorf("%d bytes for a block with fields of 150", most)
+			case !tt.learns && most != 0:
+				t.Errorf("%d bytes of a budget that is half taken", most)
+			case most > 16<<10:
+				t.Errorf("%d bytes for %d blocks", most, tt.blocks)
+			}
+			if tt.change != "" {
+				if c.request(to, tt.change); budget.Used() != before {
+					t.Errorf("%d bytes are taken when the table has changed, before %d", budget.Used(), before)
+				}
+			}
+			if a.Close(reassembly.CloseStopped); budget.Used() != 0 {
+				t.Errorf("%d bytes are taken at the end", budget.Used())
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"fmt"
+	"hash/maphash"
 	"unsafe"
 
 	"golang.org/x/net/http2/hpack"
@@ -59,7 +60,7 @@ type Parser struct {
 	section  *section
 	decoded  section
 	decoder  *hpack.Decoder
-	memo     memo
+	seed     maphash.Seed
 	head     exchange.Head
 	flow     exchange.Flow
 	out      exchange.Complete
@@ -84,7 +85,7 @@ func New(cfg Config) (*Parser, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 20
 	}
-	return &Parser{cfg: cfg}, nil
+	return &Parser{cfg: cfg, seed: maphash.MakeSeed()}, nil
 }
 
 // Stats gives the counters. Call it from the shard's goroutine.

@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"unsafe"
+
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -12,11 +14,15 @@ type section struct {
 	fields []hpack.HeaderField
 	size   int  // of the fields, as RFC 9113 section 10.5.1 counts it
 	over   bool // the limits; fields is only the beginning
-	// msg is there when isRead, text and lent when isLent.
-	msg            message
-	isRead, isLent bool
-	text           []byte
-	lent           []exchange.HeadField
+	// msg is there when isRead; what it is as a request or an answer when isAsked
+	// and isAnswered; text and lent when isLent.
+	isRead, isAsked, isAnswered, isLent bool
+	askedOK, answeredOK                 bool
+	doubt                               exchange.Doubt
+	status                              int
+	msg                                 message
+	text                                []byte
+	lent                                []exchange.HeadField
 }
 
 // reset makes it empty and keeps its memory.
@@ -32,6 +38,13 @@ func (s *section) add(f hpack.HeaderField) bool {
 	return true
 }
 
+// cost is what it takes in memory when it is remembered, in bytes: the fields
+// twice, as strings and as what is lent.
+func (s *section) cost() int64 {
+	const each = int64(unsafe.Sizeof(hpack.HeaderField{}) + unsafe.Sizeof(exchange.HeadField{}))
+	return 2*int64(s.size) + int64(len(s.fields)+1)*each
+}
+
 // message says what the fields say.
 func (s *section) message() *message {
 	if !s.isRead {
@@ -39,6 +52,24 @@ func (s *section) message() *message {
 		s.isRead = true
 	}
 	return &s.msg
+}
+
+// request is message.asRequest, asked once.
+func (s *section) request() (exchange.Doubt, bool) {
+	if m := s.message(); !s.isAsked {
+		s.doubt, s.askedOK = m.asRequest()
+		s.isAsked = true
+	}
+	return s.doubt, s.askedOK
+}
+
+// answer is message.asResponse, asked once.
+func (s *section) answer() (status int, ok bool) {
+	if m := s.message(); !s.isAnswered {
+		s.status, s.answeredOK = m.asResponse()
+		s.isAnswered = true
+	}
+	return s.status, s.answeredOK
 }
 
 // regular are the fields behind the pseudo-header fields. Where one stands among
