@@ -27,7 +27,7 @@ var mayImport = map[string]string{
 	"agent/attach":        "bpf github.com/cilium/ebpf github.com/vishvananda/netlink golang.org/x/sys/unix",
 	"agent/capture":       "agent/crash bpf reassembly github.com/cilium/ebpf github.com/google/gopacket golang.org/x/sys/unix",
 	"agent/sample":        "reassembly/exchange",
-	"agent/replay":        "agent/crash reassembly/exchange reassembly reassembly/http1 golang.org/x/net golang.org/x/time github.com/sony/gobreaker/v2 google.golang.org/protobuf/encoding/protowire",
+	"agent/replay":        "agent/crash reassembly/exchange reassembly reassembly/http1 golang.org/x/net golang.org/x/sys/unix golang.org/x/time github.com/sony/gobreaker/v2 google.golang.org/protobuf/encoding/protowire",
 	"diff":                "reassembly/exchange github.com/klauspost/compress github.com/andybalholm/brotli golang.org/x/net/html google.golang.org/protobuf",
 	"diff/verdict":        "diff",
 	"agent/redact":        "diff diff/verdict reassembly/exchange github.com/klauspost/compress/zstd github.com/andybalholm/brotli golang.org/x/net/html/charset",

@@ -231,7 +231,7 @@ var localAddress = regexp.MustCompile(`[0-9a-fA-F.:\[\]]+:[0-9]+->`)
 func steady(o *replay.Outcome) *replay.Outcome {
 	s := *o
 	s.Start, s.FirstByte, s.LastByte, s.Setup, s.Lag = 0, 0, 0, 0, 0
-	s.Reused, s.FreshTraceID = false, ""
+	s.Reused, s.MinRTT, s.FreshTraceID = false, 0, ""
 	s.Detail = localAddress.ReplaceAllString(s.Detail, "")
 	return &s
 }

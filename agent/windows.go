@@ -180,7 +180,7 @@ func referenceLeg(ex *exchange.Exchange) verdict.Leg {
 
 // replayLeg has the times of a replay.
 func replayLeg(o *replay.Outcome) verdict.Leg {
-	l := verdict.Leg{FirstByte: o.TTFB(), NewConnection: !o.Reused}
+	l := verdict.Leg{FirstByte: o.TTFB(), NewConnection: !o.Reused, MinRTT: o.MinRTT}
 	switch {
 	case o.Error == "":
 		l.LastByte, l.Size = o.TTLB(), o.Response.Body.Size

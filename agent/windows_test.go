@@ -262,19 +262,27 @@ func TestWindowsAreTheLedger(t *testing.T) {
 	}
 	windows, others := p.records(t)
 	merge := verdict.NewMerge()
-	sequence := map[int64]bool{}
+	sequence, rtts := map[int64]bool{}, 0
 	starts := map[string]map[verdict.Time]bool{}
 	for _, w := range windows {
 		if err := merge.Add(w); err != nil {
 			t.Error(err)
 		}
 		sequence[w.Sequence] = true
+		if us := w.CandidateMinRTTUS; us > 0 && us < 1e6 {
+			rtts++
+		} else if us != 0 {
+			t.Errorf("a round trip of %d us on loopback", us)
+		}
 		if w.Fingerprint == "" {
 			if starts[w.Experiment+" "+w.Route] == nil {
 				starts[w.Experiment+" "+w.Route] = map[verdict.Time]bool{}
 			}
 			starts[w.Experiment+" "+w.Route][w.WindowStart] = true
 		}
+	}
+	if rtts == 0 {
+		t.Error("no window has a round trip to the candidate")
 	}
 	for i := range windows {
 		if !sequence[int64(i+1)] {

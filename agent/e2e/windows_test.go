@@ -35,6 +35,7 @@ func TestWindowsInKafka(t *testing.T) {
 		candidate: candidateURL, other: true,
 		routes:  `[{path: "/api/{value}"}, {path: "/text/{rest...}", sample: 30%}, {path: "/file/{rest...}", sample: 0%}, {path: "/busy/{rest...}"}, {path: "/write/{rest...}"}]`,
 		exclude: `["/api/out"]`,
+		replay:  `{warmup: 10s}`, // the first window
 		sinks:   fmt.Sprintf(`[{kafka: {topic: %s, bootstrap.servers: %q}}, {terminal: {}}]`, topic, broker.Addr),
 	})
 	paths := []request{
@@ -93,7 +94,7 @@ func TestWindowsInKafka(t *testing.T) {
 	merge := verdict.NewMerge()
 	partitions := map[int]bool{}
 	starts := map[string]map[verdict.Time]bool{} // by experiment and route
-	sequence := int64(0)
+	sequence, rtt := int64(0), int64(0)
 	messages := broker.Read(t, windowsTopic, 1, 30*time.Second)
 	for _, m := range messages {
 		if err := compiled(m.Payload); err != nil {
@@ -105,6 +106,9 @@ func TestWindowsInKafka(t *testing.T) {
 		}
 		if err := merge.Add(w); err != nil {
 			t.Error(err)
+		}
+		if us := w.CandidateMinRTTUS; us > 0 && (rtt == 0 || us < rtt) {
+			rtt = us
 		}
 		// In their order, which the one partition of their key keeps.
 		if sequence++; w.Sequence != sequence {
@@ -147,9 +151,12 @@ func TestWindowsInKafka(t *testing.T) {
 	if users.Experiment != "users" || len(users.Fingerprints) != 3 {
 		t.Errorf("%d fingerprints of %s", len(users.Fingerprints), users.Experiment)
 	}
-	// All of it is within replay.warmup.
+	// Some of it is within replay.warmup, and what came later has times.
 	if n := users.Counts.WarmingUp; n == 0 {
-		t.Error("no times, though requests were compared")
+		t.Error("nothing was warming up, though requests were compared")
+	}
+	if rtt > 1_000_000 || rtt == 0 {
+		t.Errorf("the smallest round trip to the candidate is %d us", rtt)
 	}
 	// The divergences are all in their own topic.
 	for _, m := range broker.Read(t, topic, 1, 30*time.Second) {

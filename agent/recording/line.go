@@ -132,6 +132,7 @@ type replayLine struct {
 	Detail       text          `json:"detail,omitempty"`
 	Reused       bool          `json:"reused,omitempty"`
 	Address      text          `json:"address,omitempty"`
+	MinRTT       int64         `json:"min_rtt,omitempty"`
 	Start        int64         `json:"start,omitempty"`
 	First        int64         `json:"first_byte,omitempty"`
 	Last         int64         `json:"last_byte,omitempty"`
@@ -271,6 +272,7 @@ func newReplay(p *Pair) replayLine {
 	}
 	l.Error, l.Detail, l.Reused, l.Address = o.Error, text(o.Detail), o.Reused, text(o.Address)
 	l.Start, l.First, l.Last, l.Setup, l.Lag = o.Start, o.FirstByte, o.LastByte, int64(o.Setup), int64(o.Lag)
+	l.MinRTT = int64(o.MinRTT)
 	l.TraceID, l.FreshTraceID = text(o.TraceID), text(o.FreshTraceID)
 	return l
 }
@@ -461,7 +463,7 @@ func (l *replayLine) pair() (p Pair, err error) {
 	}
 	o := &replay.Outcome{
 		Result: p.Result, Error: l.Error, Detail: string(l.Detail), Reused: l.Reused, Address: string(l.Address),
-		Start: l.Start, FirstByte: l.First, LastByte: l.Last, Setup: time.Duration(l.Setup), Lag: time.Duration(l.Lag),
+		Start: l.Start, FirstByte: l.First, LastByte: l.Last, Setup: time.Duration(l.Setup), Lag: time.Duration(l.Lag), MinRTT: time.Duration(l.MinRTT),
 		TraceID: string(l.TraceID), FreshTraceID: string(l.FreshTraceID),
 	}
 	p.Outcome = o

@@ -131,7 +131,7 @@ func pair(t *rapid.T, experiment int) recording.Pair {
 	o := &replay.Outcome{
 		Result: replay.Compared, Reused: rapid.Bool().Draw(t, "reused"), Address: anyText.Draw(t, "address"),
 		Start: rapid.Int64().Draw(t, "start"), FirstByte: rapid.Int64().Draw(t, "first"), LastByte: rapid.Int64().Draw(t, "last"),
-		Setup: time.Duration(rapid.Int64().Draw(t, "setup")), Lag: time.Duration(rapid.Int64().Draw(t, "lag")),
+		MinRTT: time.Duration(rapid.Int64().Draw(t, "rtt")), Setup: time.Duration(rapid.Int64().Draw(t, "setup")), Lag: time.Duration(rapid.Int64().Draw(t, "lag")),
 		TraceID: anyText.Draw(t, "trace"), FreshTraceID: anyText.Draw(t, "fresh"),
 	}
 	if rapid.Bool().Draw(t, "failed") {

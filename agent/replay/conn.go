@@ -192,6 +192,9 @@ type conn struct {
 	quiet bool
 	// used says that it carried a request whose answer was whole.
 	used bool
+	// rtt belongs to roundTrip, which asked for it last at rttAsked.
+	rtt      time.Duration
+	rttAsked time.Time
 }
 
 func (c *conn) use(nc net.Conn) {

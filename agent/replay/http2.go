@@ -154,7 +154,7 @@ func (w *worker) connectHTTP2(j job, o *Outcome, deadline time.Time) (*http2Conn
 	if c := w.http2; c != nil { // only this goroutine writes the pointer
 		usable := c.stream < maxHTTP2Stream && c.alive()
 		if usable && c.to == to {
-			o.Reused, o.Address = true, c.peer
+			o.Reused, o.Address, o.MinRTT = true, c.peer, c.roundTrip(begin)
 			return c, nil
 		}
 		if !usable {
@@ -164,7 +164,7 @@ func (w *worker) connectHTTP2(j job, o *Outcome, deadline time.Time) (*http2Conn
 	}
 	ctx, cancel := context.WithDeadline(j.life, deadline)
 	defer cancel()
-	o.Reused = false
+	o.Reused, o.MinRTT = false, 0
 	c, err := w.openHTTP2(ctx, to, j, o, deadline)
 	o.Setup += time.Since(begin)
 	if err != nil {

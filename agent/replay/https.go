@@ -229,6 +229,13 @@ func (r *Replayer) roundTrip(ctx context.Context, over *http.Transport, j job, o
 				// net/http itself tried an old connection once more.
 				r.counts.retried.Add(1)
 			}
+			o.MinRTT = 0
+			if t, ok := i.Conn.(*tls.Conn); ok && i.Reused {
+				// Until the answer is read the connection is this request's.
+				if c, ok := t.NetConn().(*conn); ok {
+					o.MinRTT = c.roundTrip(begin)
+				}
+			}
 			got, started = i, time.Now()
 		},
 		GotFirstResponseByte: func() { begun.Store(true); first.Store(int64(time.Since(begin))) },

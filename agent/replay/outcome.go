@@ -73,6 +73,9 @@ type Outcome struct {
 	Reused bool
 	// unmet says that nothing was sent because the other leg did not come.
 	unmet bool
+	// MinRTT is the smallest round trip of a reused connection, as the kernel
+	// measured it, at most 10 s ago; 0 when it is not known, and for a new one.
+	MinRTT time.Duration
 	// Response is the answer, nil when Error is set.
 	Response *exchange.Response
 	// Error is "" or one of the words above.

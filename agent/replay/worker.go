@@ -270,7 +270,7 @@ func (w *worker) connect(j job, o *Outcome, deadline time.Time) (*conn, error) {
 	if c := w.conn; c != nil { // only this goroutine writes the pointer
 		idle := c.idle()
 		if idle && c.to == to {
-			o.Reused, o.Address = true, c.peer
+			o.Reused, o.Address, o.MinRTT = true, c.peer, c.roundTrip(begin)
 			return c, nil
 		}
 		if !idle {
@@ -288,7 +288,7 @@ func (w *worker) connect(j job, o *Outcome, deadline time.Time) (*conn, error) {
 		o.fail(d.word, err)
 		return nil, err
 	}
-	o.Reused, o.Address = false, c.peer
+	o.Reused, o.Address, o.MinRTT = false, c.peer, 0
 	w.take(c)
 	return c, nil
 }
