@@ -10,17 +10,24 @@ import (
 
 // This file compares arrays: by order, as a set, or by a key of their elements.
 
-// ArrayRule says how some arrays of JSON bodies are compared.
+// ArrayRule says how some arrays are compared: those of JSON bodies, of what is
+// written as JSON (forms, protobuf, gRPC), and the elements of XML and HTML. Lines
+// of a text and parts of a multipart have their order, whatever a rule says.
 type ArrayRule struct {
 	// JSON is a path to the arrays, as in RuleConfig.IgnoreJSON. Required. Of
-	// several rules for one array the first counts.
+	// several rules for one array the first counts. In XML and HTML an array is
+	// the elements of one name, as $.list.item without an index, or all elements
+	// in one, as $.list or $.list.part[0]; the first goes before the second.
+	// Their texts keep their order.
 	JSON string
 	// As is "order", the default, or "set": the same elements, each as often,
 	// in whatever order. Key is not given with it.
 	As string
 	// Key names what elements are found by, in whatever order: a member's name,
 	// or a singular query from the element such as "@.meta.id". Elements with
-	// one key are paired in their order; those without it are a set.
+	// one key are paired in their order; those without it are a set. In XML and
+	// HTML it names an attribute, '@id', or an element with nothing but text in
+	// it: sku, @.meta.sku, @.sku[1]['@id'].
 	Key string
 }
 
@@ -94,16 +101,43 @@ func (c *comparison) unordered(rule *arrayRule, i, j int) {
 	ref := func(k int) int { return int(w.kids[base+k]) }
 	cand := func(k int) int { return int(w.kids[base+n+k]) }
 
-	both := make([]ranked, 0, n+m)
+	ranks := make([]uint64, 0, n+m)
 	for k := range n {
-		both = append(both, ranked{w.rank(rule, &w.a, ref(k), k), int32(k)})
+		ranks = append(ranks, w.rank(rule, &w.a, ref(k), k))
 	}
 	for k := range m {
-		both = append(both, ranked{w.rank(rule, &w.b, cand(k), k), int32(k)})
+		ranks = append(ranks, w.rank(rule, &w.b, cand(k), k))
 	}
-	tried := w.loose && rule.by == bySet
-	c.probes -= n + m
+	of, taken := c.pairByHash(ranks[:n], ranks[n:], w.loose && rule.by == bySet, func(x, y int32) (ok, exact bool) {
+		return c.probe(func() { c.element(int(x), ref(int(x)), cand(int(y))) })
+	})
+	for k := 0; k < n && !c.full; k++ {
+		if of[k] < 0 {
+			c.element(k, ref(k), none)
+		} else {
+			c.element(k, ref(k), cand(int(of[k])))
+		}
+	}
+	for k := 0; k < m && !c.full; k++ {
+		if taken[k] < 0 {
+			c.element(k, none, cand(k))
+		}
+	}
+	w.kids = w.kids[:base]
+}
 
+// pairByHash pairs elements of two sides that have one hash, in their order. With
+// tried, several of one hash are paired so that as many as can be agree. It gives
+// the partner of each, none without.
+func (c *comparison) pairByHash(ref, cand []uint64, tried bool, agree func(x, y int32) (ok, exact bool)) (of, taken []int32) {
+	n, m := len(ref), len(cand)
+	both := make([]ranked, 0, n+m)
+	for _, side := range [...][]uint64{ref, cand} {
+		for k, h := range side {
+			both = append(both, ranked{h, int32(k)})
+		}
+	}
+	c.probes -= n + m
 	a, b := both[:n], both[n:]
 	byHash := func(x, y ranked) int { return cmp.Or(cmp.Compare(x.hash, y.hash), cmp.Compare(x.at, y.at)) }
 	slices.SortFunc(a, byHash)
@@ -112,7 +146,7 @@ func (c *comparison) unordered(rule *arrayRule, i, j int) {
 	for k := range partner {
 		partner[k] = none
 	}
-	of, taken := partner[:n], partner[n:]
+	of, taken = partner[:n], partner[n:]
 	for len(a) > 0 && len(b) > 0 {
 		x, y := a[0].hash, b[0].hash
 		switch {
@@ -130,33 +164,21 @@ func (c *comparison) unordered(rule *arrayRule, i, j int) {
 		for q < len(b) && b[q].hash == x {
 			q++
 		}
-		if !tried || p == 1 && q == 1 || !c.matchEqual(a[:p], b[:q], of, taken, ref, cand) {
+		if !tried || p == 1 && q == 1 || !c.matchEqual(a[:p], b[:q], of, taken, agree) {
 			for k := range min(p, q) {
 				of[a[k].at], taken[b[k].at] = b[k].at, a[k].at
 			}
 		}
 		a, b = a[p:], b[q:]
 	}
-	for k := 0; k < n && !c.full; k++ {
-		if of[k] < 0 {
-			c.element(k, ref(k), none)
-		} else {
-			c.element(k, ref(k), cand(int(of[k])))
-		}
-	}
-	for k := 0; k < m && !c.full; k++ {
-		if taken[k] < 0 {
-			c.element(k, none, cand(k))
-		}
-	}
-	w.kids = w.kids[:base]
+	return of, taken
 }
 
 // matchEqual pairs elements of one hash that are equal by the rules, as many as
 // can be: a maximum matching by augmenting paths, from those that do not differ at
 // all. It says whether the budget was
 // enough; if not, nothing is paired.
-func (c *comparison) matchEqual(a, b []ranked, of, taken []int32, ref, cand func(int) int) bool {
+func (c *comparison) matchEqual(a, b []ranked, of, taken []int32, agree func(x, y int32) (ok, exact bool)) bool {
 	if len(a)*len(b) > maxMatrix || c.probes < 0 {
 		return false
 	}
@@ -168,7 +190,7 @@ func (c *comparison) matchEqual(a, b []ranked, of, taken []int32, ref, cand func
 			if c.probes < 0 {
 				return false
 			}
-			ok, exact := c.agree(int(a[x].at), ref(int(a[x].at)), cand(int(b[y].at)))
+			ok, exact := agree(a[x].at, b[y].at)
 			equal[x*len(b)+y] = ok
 			if exact && !paired[x] && have[y] == 0 {
 				paired[x], have[y] = true, x+1
@@ -204,12 +226,12 @@ func (c *comparison) matchEqual(a, b []ranked, of, taken []int32, ref, cand func
 	return true
 }
 
-// agree says whether two elements have no difference that counts, and whether
-// they have none at all.
-func (c *comparison) agree(index, i, j int) (ok, exact bool) {
+// probe says whether a comparison finds no difference that counts, and whether
+// it finds none at all.
+func (c *comparison) probe(compare func()) (ok, exact bool) {
 	full, probing, excused := c.full, c.probing, c.excused
 	c.full, c.probing, c.excused = false, true, false
-	c.element(index, i, j)
+	compare()
 	ok, exact = !c.full, !c.excused
 	c.full, c.probing, c.excused = full, probing, excused
 	return ok, exact
@@ -363,7 +385,8 @@ func (c *comparison) agreeByHash(a, b []uint64, lo int, ref, cand func(int) int)
 	}
 	x, y := order(a), order(b)
 	for k := range x {
-		if ok, _ := c.agree(int(x[k].at), ref(int(x[k].at)), cand(int(y[k].at))); !ok {
+		at, i, j := int(x[k].at), ref(int(x[k].at)), cand(int(y[k].at))
+		if ok, _ := c.probe(func() { c.element(at, i, j) }); !ok {
 			return false
 		}
 	}
@@ -432,28 +455,33 @@ func (w *walker) hashExact(t *tree, i int) uint64 {
 // hashScalar is hashExact but for what counts as equal by a rule.
 func (w *walker) hashScalar(t *tree, i int) uint64 {
 	if r := w.rules; r.values != nil || len(r.equalities) > 0 {
-		text := w.scalarText(t, i, &w.refText)
-		kind := typeOf(t.nodes[i].kind())
-		if r.values != nil && len(text) <= maxRuleText && r.values.Match(text) {
+		if h, ok := w.at.class(r, w.scalarText(t, i, &w.refText), typeOf(t.nodes[i].kind())); ok {
 			w.loose = true
-			return mix(8, maphash.Bytes(w.seed, r.values.ReplaceAllLiteral(text, []byte{0})))
-		}
-		for _, k := range r.everywhere {
-			if h, ok := r.equalities[k].class(w.seed, text, kind); ok {
-				w.loose = true
-				return mix(9, h)
-			}
-		}
-		for _, n := range w.at.top() {
-			for _, k := range w.at.m.nodes[n].equal {
-				if h, ok := r.equalities[k].class(w.seed, text, kind); ok {
-					w.loose = true
-					return mix(9, h)
-				}
-			}
+			return h
 		}
 	}
 	return w.hashExact(t, i)
+}
+
+// class gives a hash that is the same for texts at this place that may be equal
+// by a rule; ok is false where none speaks of the text.
+func (s *states) class(r *Rules, text []byte, kind ValueKind) (h uint64, ok bool) {
+	if r.values != nil && len(text) <= maxRuleText && r.values.Match(text) {
+		return mix(8, maphash.Bytes(r.seed, r.values.ReplaceAllLiteral(text, []byte{0}))), true
+	}
+	for _, k := range r.everywhere {
+		if h, ok := r.equalities[k].class(r.seed, text, kind); ok {
+			return mix(9, h), true
+		}
+	}
+	for _, n := range s.top() {
+		for _, k := range s.m.nodes[n].equal {
+			if h, ok := r.equalities[k].class(r.seed, text, kind); ok {
+				return mix(9, h), true
+			}
+		}
+	}
+	return 0, false
 }
 
 // hash is the same for values that are equal when what the rules ignore is

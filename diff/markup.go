@@ -36,6 +36,8 @@ type markupNode struct {
 	// deep: what is in it lies below the limit of depth and is no node.
 	deep bool
 	hash uint64
+	// ruled is the hash by the rules, 0 as long as nobody asked for it.
+	ruled uint64
 }
 
 type markupAttribute struct{ space, name, value string }
@@ -207,6 +209,9 @@ func (m *markup) raw(i int32) []byte { return m.source[m.nodes[i].start:m.nodes[
 type markupWalk struct {
 	c    *comparison
 	a, b markup
+	// loose says that a hash was made in which texts count as equal that are
+	// not the same.
+	loose bool
 }
 
 type markupReader func(m *markup, source []byte) (markupEnd, int)
@@ -232,6 +237,7 @@ func (c *comparison) markupBody(read markupReader, name string, ref, cand []byte
 		at := firstDifference(ref, cand)
 		c.addAt(KindNotFullyCompared, c.base, c.bytesValue(ref, at), c.bytesValue(cand, at), detailValues)
 	default:
+		c.probes = 8 * (len(w.a.nodes) + len(w.b.nodes))
 		w.children(0, 0, c.base)
 	}
 }
@@ -256,6 +262,7 @@ func (w *markupWalk) same(i, j int32) bool {
 func (w *markupWalk) node(i, j int32, at trail) {
 	c := w.c
 	a, b := &w.a.nodes[i], &w.b.nodes[j]
+	c.probes--
 	if c.full || w.same(i, j) {
 		return
 	}
@@ -305,21 +312,19 @@ func (w *markupWalk) node(i, j int32, at trail) {
 // each other, then in what lies between the elements of one name. If the rest
 // has the same nodes in another order, that is one difference.
 func (w *markupWalk) children(i, j int32, at trail) {
-	ka, kb := w.a.kids(i), w.b.kids(j)
-	hash := func(m *markup, kids []int32) []uint64 {
-		h := make([]uint64, len(kids))
-		for k, n := range kids {
-			h[k] = m.nodes[n].hash
-		}
-		return h
+	a, na := w.a.inside(i)
+	b, nb := w.b.inside(j)
+	sameSteps(i == 0, a.steps, b.steps, na, nb)
+	if len(w.c.rules.arrays) > 0 {
+		a, b = w.unordered(a, b, na, nb, at)
 	}
-	ha, hb := hash(&w.a, ka), hash(&w.b, kb)
-	pair := align(ha, hb)
-	if w.turned(ha, hb, pair) {
+	ka, kb := a.nodes, b.nodes
+	pair := align(a.hashes, b.hashes)
+	if w.turned(a.hashes, b.hashes, pair) {
 		w.c.addAt(KindReordered, at, w.value(&w.a, i), w.value(&w.b, j), "")
 		return
 	}
-	stepA, stepB := w.steps(i == 0, ka, kb)
+	stepA, stepB := a.steps, b.steps
 	for x, y := 0, 0; (x < len(ka) || y < len(kb)) && !w.c.full; {
 		x0, y0 := x, y
 		for x < len(ka) && pair[x] < 0 {
@@ -414,21 +419,33 @@ func (s markupStep) under(at trail) trail {
 	return at
 }
 
-// steps gives the steps to the children. A text has an index only when its
-// element has several on either side, and the document's own children only when
-// there are several of a name.
-func (w *markupWalk) steps(root bool, ka, kb []int32) (a, b []markupStep) {
-	count := func(m *markup, kids []int32) ([]markupStep, map[string]int) {
-		steps, n := make([]markupStep, len(kids)), map[string]int{}
-		for k, i := range kids {
-			name := m.nodes[i].name
-			steps[k] = markupStep{name, n[name]}
-			n[name]++
-		}
-		return steps, n
+// inside lists what is in a node, and counts it by name.
+func (m *markup) inside(i int32) (kids markupKids, n map[string]int) {
+	kids.nodes = m.kids(i)
+	kids.steps, n = m.steps(kids.nodes)
+	kids.hashes = make([]uint64, len(kids.nodes))
+	for k, kid := range kids.nodes {
+		kids.hashes[k] = m.nodes[kid].hash
 	}
-	a, na := count(&w.a, ka)
-	b, nb := count(&w.b, kb)
+	return kids, n
+}
+
+// steps gives the steps to children, each with its index among those of its
+// name, and counts them by name.
+func (m *markup) steps(kids []int32) ([]markupStep, map[string]int) {
+	steps, n := make([]markupStep, len(kids)), map[string]int{}
+	for k, i := range kids {
+		name := m.nodes[i].name
+		steps[k] = markupStep{name, n[name]}
+		n[name]++
+	}
+	return steps, n
+}
+
+// sameSteps takes indexes from the steps of both sides that nobody needs: a text
+// has one only when its element has several on either side, and the document's
+// own children only when there are several of a name.
+func sameSteps(root bool, a, b []markupStep, na, nb map[string]int) {
 	for _, steps := range [][]markupStep{a, b} {
 		for k := range steps {
 			if s := &steps[k]; (root || s.name == "#text") && max(na[s.name], nb[s.name]) < 2 {
@@ -436,7 +453,6 @@ func (w *markupWalk) steps(root bool, ka, kb []int32) (a, b []markupStep) {
 			}
 		}
 	}
-	return a, b
 }
 
 // value is a node as a Value: a text as a string, all else as its source.

@@ -65,6 +65,8 @@ func TestHostileMedia(t *testing.T) {
 		{"XML, 10^6 elements and the default limits", x, "<a>" + strings.Repeat("<b>1</b>", n(1e6)) + "</a>", "<a>" + strings.Repeat("<b>2</b>", n(1e6)) + "</a>", KindNotFullyCompared, defaults, 600},
 		{"XML, 10^6 attributes", x, "<a" + attributes(n(1e6)) + "/>", "<a" + attributes(n(1e6)) + " b=''/>", KindAdded, big, 2000},
 		{"XML, open elements only", x, strings.Repeat("<a>", n(4<<20)), strings.Repeat("<b>", n(4<<20)), KindNotFullyCompared, big, 1000},
+		{"XML, a set of 200,000 elements", x, "<a>" + strings.Repeat("<b>1</b>", n(2e5)) + "</a>", "<a>" + strings.Repeat("<b>2</b>", n(2e5)) + "</a>", KindNotFullyCompared,
+			RuleConfig{MaxValues: 8 << 20, Arrays: []ArrayRule{{JSON: "$..*", As: ArraysAsSet}}, Equal: []EqualRule{{Pattern: "x"}}}, 2000},
 		{"a billion laughs", x, `<!DOCTYPE a [<!ENTITY b "&c;&c;&c;"><!ENTITY c "xxx">]><a>&b;</a>`, "<a>xxx</a>", KindTypeChanged, RuleConfig{}, 0},
 		{"HTML nested 10,000 deep", h, nest(10000, "<div>", "1", "</div>"), nest(10000, "<div>", "2", "</div>"), KindNotFullyCompared, RuleConfig{}, 0},
 		{"HTML, tags that end nothing", h, strings.Repeat("<b>", 1000) + strings.Repeat("</i>", n(1e6)), strings.Repeat("<b>", 1000) + strings.Repeat("</i>", n(1e6)) + "x", KindNotFullyCompared, big, 1500},

@@ -17,8 +17,8 @@ type RuleConfig struct {
 	// ignored, presence included. Letter case does not matter; a * at the end
 	// stands for any rest, alone for every field.
 	IgnoreHeaders []string
-	// IgnoreJSON holds paths into JSON bodies; what lies at one, with all
-	// below it, is ignored, presence included. A subset of RFC 9535: $, .name,
+	// IgnoreJSON holds paths into JSON bodies, and into others as the package's
+	// comment writes them; what lies at one, with all below it, is ignored, presence included. A subset of RFC 9535: $, .name,
 	// ['name'], [0], [*], .*, ..name, ..*, ..['name'], ..[0], several
 	// selectors in one bracket, and filters [?...] with existence tests,
 	// comparisons of a singular query with a literal, &&, || and !. A filter
@@ -33,7 +33,7 @@ type RuleConfig struct {
 	IgnoreAspects []string
 	// Equal holds rules for values that differ and count as equal.
 	Equal []EqualRule
-	// Arrays says which arrays of JSON bodies are not compared by order.
+	// Arrays says which arrays are not compared by order.
 	Arrays []ArrayRule
 	// NoDefaults switches off the default list (DefaultIgnore): every header
 	// field is then compared by its value.

@@ -239,8 +239,7 @@ type Compare struct {
 	Ignore Ignore `yaml:"ignore"`
 	// Equal are values that may differ and count as equal. Default none.
 	Equal []Equal `yaml:"equal"`
-	// Arrays are arrays of JSON bodies that are not compared by order. Default
-	// none.
+	// Arrays are arrays that are not compared by order. Default none.
 	Arrays []Array `yaml:"arrays"`
 	// Descriptors is a file of protobuf types, as protoc --include_imports
 	// --descriptor_set_out writes it: fields of protobuf and gRPC bodies have their
@@ -303,11 +302,13 @@ type Equal struct {
 
 // Array is a rule for arrays: one of As and Key.
 type Array struct {
-	// JSON is a path to arrays. Required.
+	// JSON is a path to arrays. In XML and HTML $.list.item names the elements of
+	// that name, and $.list all that are in it. Required.
 	JSON string `yaml:"json"`
 	// As is order or set.
 	As string `yaml:"as"`
-	// Key names the member that elements are found by: id, or @.meta.id.
+	// Key names the member that elements are found by: id, or @.meta.id; in XML
+	// and HTML also an attribute, "@id".
 	Key string `yaml:"key"`
 }
 
