@@ -273,6 +273,36 @@ func TestOtherTimes(t *testing.T) {
 	}
 }
 
+// A control that is the production server itself is said in every form, with the
+// load it was; another one is not.
+func TestControlSelf(t *testing.T) {
+	for _, self := range []bool{true, false} {
+		b := newBuilder(t, Config{})
+		for i := range int64(3) {
+			if err := b.Window(clean(i+1, 1000, func(w *verdict.Window) {
+				w.WindowStart += verdict.Time(i * 10e6)
+				w.WindowEnd += verdict.Time(i * 10e6)
+				w.ControlSelf = self && i == 1 // one agent's word is enough
+				w.ControlChosen, w.Paired, w.Unpaired, w.ControlFailed, w.ControlShed = 100, 50, 20, 10, 20
+			})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := document(t, b)
+		const says = "The control is the production server itself, asked a second time: that was about 8 requests/s more for it, beside 100 requests/s of its clients, and what it shows of noise and latency is biased"
+		text := strings.Join(strings.Fields(render(t, d, TextOptions{Width: 80})), " ")
+		if strings.Contains(text, says) != self {
+			t.Errorf("self %v, and the text is\n%s", self, text)
+		}
+		if page := renderHTML(t, d); strings.Contains(page, says) != self || !strings.Contains(page, `<dt>control</dt><dd class="num">8 requests/s</dd>`) {
+			t.Errorf("self %v, and the page is\n%s", self, page)
+		}
+		if doc := string(renderJSON(t, d)); !strings.Contains(doc, fmt.Sprintf(`"control_self": %v`, self)) || !strings.Contains(doc, `"control_per_second": 8,`) {
+			t.Errorf("self %v, and the document is\n%s", self, doc)
+		}
+	}
+}
+
 // hostile are texts that would do something somewhere.
 var hostile = []string{
 	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `'; alert(1); '`, "\x1b]0;owned\x07\x1b[31m", "{{.Word}}", "javascript:alert(1)", "</pre></main></html>",

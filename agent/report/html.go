@@ -65,7 +65,7 @@ type experimentView struct {
 	ID                      string
 	Word                    string
 	Name, Version, Revision string
-	Span, Headline          string
+	Span, Headline, Control string
 	Reasons                 []reasonView
 	OverTime                *chart
 	PointLength             string
@@ -149,7 +149,7 @@ func (d *Document) view() *view {
 func (e *Experiment) view(id string, s *Settings) experimentView {
 	v := experimentView{
 		ID: id, Word: string(e.Word), Name: e.Experiment.Experiment, Version: e.CandidateVersion, Revision: e.ConfigRevision, Span: span(e.First, e.Last, time.UTC),
-		Headline: e.headline(s, 200), OverTime: e.overTime(s), PointLength: (time.Duration(e.Timeline.PointSeconds) * time.Second).String(), Unseen: e.unseen(),
+		Headline: e.headline(s, 200), OverTime: e.overTime(s), PointLength: (time.Duration(e.Timeline.PointSeconds) * time.Second).String(), Unseen: e.unseen(), Control: e.control(),
 	}
 	for i := range e.Reasons {
 		if e.Reasons[i].Code != "routes" || len(e.Routes) == 0 {
@@ -191,6 +191,9 @@ func (e *Experiment) view(id string, s *Settings) experimentView {
 	v.Facts = []fact{
 		{"agents", count(int64(e.Agents))}, {"reference", rate(e.ReferencePerSecond)}, {"candidate", rate(e.CandidatePerSecond)},
 		{"compared", count(e.Counts.Compared)}, {"worst case", percent(e.Unseen.WorstCase)},
+	}
+	if e.ControlPerSecond > 0 {
+		v.Facts = slices.Insert(v.Facts, 3, fact{"control", rate(e.ControlPerSecond)})
 	}
 	return v
 }

@@ -177,6 +177,10 @@ func (p *page) why(e *Experiment) {
 		p.wrapped("  ", p.escape(text), p.paintOf(r.Word))
 		said = true
 	}
+	if c := e.control(); c != "" {
+		p.wrapped("  ", p.escape(c), p.yellow)
+		said = true
+	}
 	for i := range e.Reasons {
 		if e.Reasons[i].Code != "routes" || len(e.Routes) == 0 {
 			reason(&e.Reasons[i], "")

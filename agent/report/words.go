@@ -245,13 +245,19 @@ func (e *Experiment) unseen() (lines []string) {
 	}); t != "" {
 		lines = append(lines, "left out on purpose: "+t)
 	}
-	if e.ControlSelf {
-		lines = append(lines, "the control is the captured server itself, asked a second time: what it says of noise and latency is biased")
-	}
 	if e.SampledKeysOnly {
 		lines = append(lines, "the sample is by "+e.SampleBy+": all this speaks of the sampled keys alone")
 	}
 	return lines
+}
+
+// control says what is special about the control, "" when nothing is.
+func (e *Experiment) control() string {
+	if !e.ControlSelf {
+		return ""
+	}
+	return fmt.Sprintf("The control is the production server itself, asked a second time: that was about %s more for it, beside %s of its clients, and what it shows of noise and latency is biased, as a second execution is.",
+		rate(e.ControlPerSecond), rate(e.ReferencePerSecond))
 }
 
 // lossLines are the ledger's lines with the results by which something is lost.

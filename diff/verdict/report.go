@@ -145,10 +145,13 @@ type Experiment struct {
 	// Unseen includes what was lost before its route was known.
 	Unseen Unseen `json:"unseen"`
 	Masked int    `json:"masked"`
-	// ReferencePerSecond and CandidatePerSecond are the requests of its routes
-	// and the replays, per second between First and Last.
+	// ReferencePerSecond, CandidatePerSecond and ControlPerSecond are the
+	// requests of its routes, the replays, and those to the control too, per
+	// second between First and Last. With ControlSelf the last is load that was
+	// put on production.
 	ReferencePerSecond float64       `json:"reference_per_second"`
 	CandidatePerSecond float64       `json:"candidate_per_second"`
+	ControlPerSecond   float64       `json:"control_per_second"`
 	Routes             []Route       `json:"routes"`
 	Fingerprints       []Fingerprint `json:"fingerprints"`
 	// Counts are the sums over all routes, and over what belongs to none.
@@ -300,6 +303,7 @@ func (p *period) judge(s Settings, r *Report) Experiment {
 	if seconds := e.Last.Time().Sub(e.First.Time()).Seconds(); seconds > 0 {
 		e.ReferencePerSecond = float64(traffic) / seconds
 		e.CandidatePerSecond = float64(e.Counts.Compared) / seconds
+		e.ControlPerSecond = float64(e.Counts.Paired+e.Counts.Unpaired+e.Counts.ControlFailed) / seconds
 	}
 	e.Word = wordOf(e.Reasons)
 	return e
