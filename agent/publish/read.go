@@ -16,7 +16,8 @@ import (
 // ReadConfig says what is read of which topics.
 type ReadConfig struct {
 	// Topics are read, each partition from its first record to what is its end
-	// when the reading begins. Required.
+	// when the reading begins, or to the first record of a transaction that is
+	// open then. Required.
 	Topics []string
 	// Properties are those of the client, from ReadProperties. Nil means the
 	// defaults. Those that only producers have make no difference.
@@ -76,7 +77,9 @@ func ReadTopics(ctx context.Context, c ReadConfig) (missing []string, err error)
 	client, err := kgo.NewClient(append(options,
 		kgo.SoftwareNameAndVersion("shadowtap", softwareVersion(c.Version)), kgo.WithLogger(clientLog{c.Log, s.debug}),
 		kgo.FetchMaxBytes(readFetch), kgo.FetchMaxPartitionBytes(readPartition), kgo.MaxConcurrentFetches(readConcurrent), kgo.FetchMaxWait(500*time.Millisecond),
-		kgo.KeepControlRecords(), // else a transaction's end would never be reached
+		// A mirror may write by transactions. What one has taken back is no
+		// record; without the marks at their ends these would never be reached.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -106,7 +109,7 @@ type reading struct {
 func (r *reading) begin(ctx context.Context) (missing []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readAnswer)
 	defer cancel()
-	ends, err := r.admin.ListEndOffsets(ctx, r.c.Topics...)
+	ends, err := r.admin.ListCommittedOffsets(ctx, r.c.Topics...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: ask where the topics end: %w", err)
 	}

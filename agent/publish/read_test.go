@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -94,6 +95,121 @@ func TestReadTopicsEnds(t *testing.T) {
 		}
 	})
 	if err != nil || n != 6 {
+		t.Errorf("read %d records, %v", n, err)
+	}
+}
+
+// What transactions wrote is read if they were committed. Their marks take
+// offsets, the last ones too, and are no records.
+func TestReadTopicsTransactions(t *testing.T) {
+	c := cluster(t)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DisableClientMetrics(), kgo.TransactionalID("mirror"), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var want []string
+	for i, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		values := numbered(fmt.Sprint("t", i, "-"), 0, 9)
+		for _, v := range values {
+			if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte(v)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := cl.EndTransaction(t.Context(), end); err != nil {
+			t.Fatal(err)
+		}
+		if end == kgo.TryCommit {
+			want = append(want, values...)
+		}
+	}
+	only := func(r *ReadConfig) { r.Topics = []string{topic} }
+	if got, _, err := readAll(t, c, only); !slices.Equal(got, want) || err != nil {
+		t.Errorf("read %q, %v", got, err)
+	}
+	// One that is open has no records yet, and holds nothing up.
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Value: []byte("open")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := readAll(t, c, only); !slices.Equal(got, want) || err != nil {
+		t.Errorf("with an open one: read %q, %v", got, err)
+	}
+}
+
+// sparse makes a topic of one partition with six records of nearly a megabyte,
+// so that they come one after the other.
+func sparse(t *testing.T, c *kfake.Cluster, policy string) (cl *kgo.Client, put func(key, value string)) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DisableClientMetrics(), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), 1, 1, map[string]*string{"cleanup.policy": &policy}, "sparse"); err != nil {
+		t.Fatal(err)
+	}
+	put = func(key, value string) {
+		t.Helper()
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "sparse", Key: []byte(key), Value: []byte(value + strings.Repeat(".", 900<<10))}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, k := range numbered("k", 0, 6) {
+		put(k, k)
+	}
+	return cl, put
+}
+
+// A topic that is compacted while it is read ends, though nothing lies any more
+// where its end was, and what came later is for the next time.
+func TestReadTopicsCompacted(t *testing.T) {
+	c := cluster(t)
+	_, put := sparse(t, c, "compact")
+	n := 0
+	var got []string
+	_, _, err := readAll(t, c, func(r *ReadConfig) {
+		r.Topics = []string{"sparse"}
+		r.Each = func(_ string, _ int32, _ int64, value []byte) error {
+			got = append(got, string(value[:4]))
+			if n++; n == 1 {
+				put("k004", "new4")
+				put("k005", "new5")
+				put("last", "last") // the last one is never compacted
+				c.Compact()
+			}
+			return nil
+		}
+	})
+	if want := numbered("k", 0, 4); !slices.Equal(got, want) || err != nil {
+		t.Errorf("read %q, want %q, %v", got, want, err)
+	}
+}
+
+// A topic whose records go away while it is read ends too.
+func TestReadTopicsExpired(t *testing.T) {
+	c := cluster(t)
+	cl, _ := sparse(t, c, "delete")
+	n := 0
+	_, _, err := readAll(t, c, func(r *ReadConfig) {
+		r.Topics = []string{"sparse"}
+		r.Each = func(string, int32, int64, []byte) error {
+			if n++; n == 1 {
+				of := kadm.Offsets{}
+				of.AddOffset("sparse", 0, 6, -1)
+				if _, err := kadm.NewClient(cl).DeleteRecords(t.Context(), of); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		}
+	})
+	if n == 6 || err != nil {
 		t.Errorf("read %d records, %v", n, err)
 	}
 }
