@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -374,6 +375,53 @@ func TestPcapDropsNothing(t *testing.T) {
 	l := telemetry.NewLedger(out.counts)["deliveries"]
 	if len(divergences) != 3000 || l["dropped"] != 0 || l["suppressed"] != 0 {
 		t.Errorf("%d records, %v", len(divergences), l)
+	}
+}
+
+// A sink that takes its time, with more records than its queue holds, gets all of
+// them: pcap waits on its way and at the end.
+func TestPcapWaitsForSinks(t *testing.T) {
+	const n = 6000 // a queue holds 4096
+	m := newMade()
+	for k := range n {
+		m.say(fmt.Sprintf("GET /api/%d HTTP/1.1\r\nHost: example.com\r\n\r\n", k*10+7), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	}
+	capture := m.save(t)
+	url, _ := candidate(t)
+	c := configured(t, strings.Replace(experimentYAML, "per_fingerprint: 5", "per_fingerprint: 100000", 1), url, 16)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Sinks = []config.Sink{{JSONL: &config.JSONL{Path: pipe}}}
+	read := make(chan []byte, 1)
+	go func() {
+		f, err := os.Open(pipe) // waits for the writer
+		if err != nil {
+			t.Error(err)
+			read <- nil
+			return
+		}
+		defer f.Close()
+		var all []byte
+		buf := make([]byte, 8<<10)
+		for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
+			k, err := f.Read(buf)
+			all = append(all, buf[:k]...)
+			if err != nil {
+				read <- all
+				return
+			}
+		}
+	}()
+	res, err := agent.Pcap(t.Context(), agent.PcapOptions{Path: capture, Ports: c.CapturePorts(), Config: c, Terminal: agent.Terminal{Out: io.Discard}, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	divergences, windows := records(t, string(<-read))
+	l := telemetry.NewLedger(res.Counts)
+	if len(divergences) != n || l["deliveries"]["acknowledged"] != n || len(windows) == 0 || uint64(len(windows)) != l["windows"]["acknowledged"] {
+		t.Errorf("%d of %d records and %d windows came, %v, %v", len(divergences), n, len(windows), l["deliveries"], l["windows"])
 	}
 }
 
