@@ -514,7 +514,6 @@ func TestJSONAgreesWithOracle(t *testing.T) {
 // few bytes changed, left out, put in or cut off.
 func TestJSONCommonBeginningChangesNothing(t *testing.T) {
 	r := compile(t, RuleConfig{IgnoreJSON: []string{"$..b"}, MaxDepth: 3, MaxValues: 60})
-	valid, unequal := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		a := strings.TrimLeft(spell(t, drawTree(t, 5)), " \t\r\n")
 		b := []byte(a)
@@ -535,34 +534,43 @@ func TestJSONCommonBeginningChangesNothing(t *testing.T) {
 				return
 			}
 		}
-		ref, cand, apart := answer(200, a, jsonType), answer(200, string(b), jsonType), answer(200, " "+string(b), jsonType)
-		got, want := r.Compare(get(), ref, cand, Input{}), r.Compare(get(), ref, apart, Input{})
-		ok := json.Valid(b)
-		if ok {
-			valid++
-			if fmt.Sprint(got.Outcome, brief(got.Differences)) != fmt.Sprint(want.Outcome, brief(want.Differences)) &&
-				!slices.ContainsFunc(got.Differences, func(d Difference) bool { return d.Detail == detailValues }) {
-				t.Fatalf("%s\n%s\n%v %q\nwant %v %q", a, b, got.Outcome, brief(got.Differences), want.Outcome, brief(want.Differences))
-			}
-			if got.Outcome == Divergent {
-				unequal++
-			}
-		} else if a != string(b) && len(got.Differences) == 1 && got.Differences[0].Detail != detailValues {
-			// No JSON: at the byte where the other way found it, less the space.
-			var x, y int
-			fmt.Sscanf(got.Differences[0].Detail, "the candidate is no JSON at byte %d", &x)
-			fmt.Sscanf(want.Differences[0].Detail, "the candidate is no JSON at byte %d", &y)
-			if got.Differences[0].Kind != KindTypeChanged || x != y-1 {
-				t.Fatalf("%s\n%s\n%q\nwant %q", a, b, brief(got.Differences), brief(want.Differences))
-			}
-		} else if got.Outcome != Divergent && a != string(b) {
-			t.Fatalf("%s\n%s\n%v", a, b, got.Outcome)
-		}
-		checkSymmetric(t, r, ref, cand)
+		commonBeginning(t, r, a, b)
 	})
-	if valid == 0 || unequal == 0 {
-		t.Errorf("%d valid texts, %d of them different", valid, unequal)
+	// Few of those are JSON still.
+	for _, tt := range [][2]string{
+		{`{"a":[1,2],"c":3}`, `{"a":[1,4],"c":3}`}, {`[1,[2,{"a":"x"}]]`, `[1,[2,{"a":"y"}],3]`}, {`{"a":1,"c":"x"}`, `{"a":1,"d":"x"}`}, {`["abc"]`, `["abd"]`},
+	} {
+		if valid, unequal := commonBeginning(t, r, tt[0], []byte(tt[1])); !valid || !unequal {
+			t.Errorf("%s and %s: valid %v, different %v", tt[0], tt[1], valid, unequal)
+		}
 	}
+}
+
+// commonBeginning compares a and b as they are and with a space in front of b,
+// and says whether b is JSON, and another than a.
+func commonBeginning(t fatal, r *Rules, a string, b []byte) (valid, unequal bool) {
+	t.Helper()
+	ref, cand, apart := answer(200, a, jsonType), answer(200, string(b), jsonType), answer(200, " "+string(b), jsonType)
+	got, want := r.Compare(get(), ref, cand, Input{}), r.Compare(get(), ref, apart, Input{})
+	if valid = json.Valid(b); valid {
+		if fmt.Sprint(got.Outcome, brief(got.Differences)) != fmt.Sprint(want.Outcome, brief(want.Differences)) &&
+			!slices.ContainsFunc(got.Differences, func(d Difference) bool { return d.Detail == detailValues }) {
+			t.Fatalf("%s\n%s\n%v %q\nwant %v %q", a, b, got.Outcome, brief(got.Differences), want.Outcome, brief(want.Differences))
+		}
+		unequal = got.Outcome == Divergent
+	} else if a != string(b) && len(got.Differences) == 1 && got.Differences[0].Detail != detailValues {
+		// No JSON: at the byte where the other way found it, less the space.
+		var x, y int
+		fmt.Sscanf(got.Differences[0].Detail, "the candidate is no JSON at byte %d", &x)
+		fmt.Sscanf(want.Differences[0].Detail, "the candidate is no JSON at byte %d", &y)
+		if got.Differences[0].Kind != KindTypeChanged || x != y-1 {
+			t.Fatalf("%s\n%s\n%q\nwant %q", a, b, brief(got.Differences), brief(want.Differences))
+		}
+	} else if got.Outcome != Divergent && a != string(b) {
+		t.Fatalf("%s\n%s\n%v", a, b, got.Outcome)
+	}
+	checkSymmetric(t, r, ref, cand)
+	return valid, unequal
 }
 
 // change gives a tree with one thing in it changed.
