@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	v1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/shadowtap/shadowtap/agent/config"
@@ -129,8 +131,8 @@ func TestReflection(t *testing.T) {
 			}
 			cancel()
 			<-ended
-			if got := l.String(); !strings.Contains(got, tt.words) || strings.Count(got, "\n") != 1 {
-				t.Errorf("log %q, want one line with %q", got, tt.words)
+			if got := l.String(); !strings.Contains(got, tt.words) || !strings.Contains(got, "experiment=health") || strings.Count(got, "\n") != 1 {
+				t.Errorf("log %q, want one line with %q and the experiment", got, tt.words)
 			}
 			if got := place(t, x); got != tt.place {
 				t.Errorf("differs at %s, want %s", got, tt.place)
@@ -144,7 +146,7 @@ func TestReflection(t *testing.T) {
 func TestReflectionRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sick := errors.New("sick")
-		said := []error{sick, sick, sick, nil, replay.ErrOff, sick, sick, nil, nil}
+		said := []error{sick, sick, sick, nil, replay.ErrOff, sick, sick, nil, nil, sick, sick, sick, sick, sick, sick, sick, sick, nil, sick}
 		var at []time.Duration
 		begin := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -158,7 +160,7 @@ func TestReflectionRetries(t *testing.T) {
 		}, slog.New(slog.NewTextHandler(l, nil)))
 		var want []time.Duration
 		sum := time.Duration(0)
-		for _, s := range []int{0, 10, 20, 40, 600, 10, 10, 20, 600} {
+		for _, s := range []int{0, 10, 20, 40, 600, 10, 10, 20, 600, 600, 10, 20, 40, 80, 160, 320, 600, 600, 600} {
 			sum += time.Duration(s) * time.Second
 			want = append(want, sum)
 		}
@@ -166,10 +168,68 @@ func TestReflectionRetries(t *testing.T) {
 			t.Errorf("asked at %v, want %v", at, want)
 		}
 		lines := strings.Split(strings.TrimSpace(l.String()), "\n")
-		if len(lines) != 3 || !strings.Contains(lines[0], "fields_by=number") || !strings.Contains(lines[1], "found") || !strings.Contains(lines[2], "that were found before") {
+		// The last failure came with the end, and is none.
+		if len(lines) != 4 || !strings.Contains(lines[0], "fields_by=number") || !strings.Contains(lines[1], "found") || !strings.Contains(lines[2], "that were found before") || !strings.Contains(lines[3], "no protobuf types") {
 			t.Errorf("log %q", lines)
 		}
 	})
+}
+
+// TestReflectionKeeps: what was found before holds while the candidate has
+// nothing better to say, and no longer.
+func TestReflectionKeeps(t *testing.T) {
+	described := protodesc.ToFileDescriptorProto(healthpb.File_grpc_health_v1_health_proto)
+	renamed := proto.CloneOf(described)
+	renamed.MessageType[1].Field[0].Name = proto.String("state")
+	var says atomic.Pointer[[]*descriptorpb.FileDescriptorProto]
+	x, _ := reflecting(t, serveGRPC(t, func(s *grpc.Server) {
+		v1.RegisterServerReflectionServer(s, &liar{f: func(send func(*v1.ServerReflectionResponse) error, q *v1.ServerReflectionRequest) error {
+			files := says.Load()
+			if files == nil {
+				return errors.New("sick")
+			}
+			return send(told("grpc.health.v1.Health", q, *files...))
+		}})
+	}))
+	for i, tt := range []struct {
+		files []*descriptorpb.FileDescriptorProto
+		ok    bool
+		place string
+	}{
+		{nil, false, "$[0]['#1']"},
+		{[]*descriptorpb.FileDescriptorProto{described}, true, "$[0].status"},
+		{nil, false, "$[0].status"},
+		{[]*descriptorpb.FileDescriptorProto{{Name: proto.String("a"), Dependency: []string{"a"}}}, false, "$[0].status"},
+		{[]*descriptorpb.FileDescriptorProto{renamed}, true, "$[0].state"},
+	} {
+		if says.Store(nil); tt.files != nil {
+			says.Store(&tt.files)
+		}
+		if err := x.lookUp(t.Context()); (err == nil) != tt.ok {
+			t.Errorf("%d: %v", i, err)
+		}
+		if got := place(t, x); got != tt.place {
+			t.Errorf("%d: differs at %s, want %s", i, got, tt.place)
+		}
+	}
+}
+
+// TestReflects: only who is configured to, is on and replays asks.
+func TestReflects(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(x *experiment)
+		want   bool
+	}{
+		"as configured": {func(*experiment) {}, true},
+		"by a file":     {func(x *experiment) { x.cfg.Compare.Reflection = "" }, false},
+		"disabled":      {func(x *experiment) { x.cfg.Enabled = false }, false},
+		"no replays":    {func(x *experiment) { x.replayer = nil }, false},
+	} {
+		x, _ := reflecting(t, "http://127.0.0.1:1")
+		if tt.change(x); x.reflects() != tt.want {
+			t.Errorf("%s: %v", name, x.reflects())
+		}
+	}
 }
 
 // liar is a reflection service that answers with what f sends.
