@@ -193,6 +193,9 @@ type meeting struct {
 	x *exchange.Exchange
 	// first is the leg that is sent first.
 	first leg
+	// patient is for SubmitWait, and tries says how often both were asked before.
+	patient bool
+	tries   int
 	// decided is closed when it is known whether they go together; met says so
 	// then. written is closed when the first one's request is written, or when
 	// it ended.
@@ -241,7 +244,11 @@ func (m *meeting) askControl() {
 	m.mu.Lock()
 	m.asked = true
 	m.mu.Unlock()
-	if why := m.r.control.ask(job{x: m.x, meet: m, leg: controlLeg, then: m.controlEnded}); why != Compared {
+	ask := m.r.control.ask
+	if m.patient {
+		ask = m.r.control.askWait
+	}
+	if why := ask(job{x: m.x, meet: m, leg: controlLeg, then: m.controlEnded}); why != Compared {
 		m.leave(controlLeg)
 		m.controlEnded(&Outcome{Result: why})
 	}
@@ -256,7 +263,11 @@ func (m *meeting) arrive(l leg, life context.Context) bool {
 		m.decide(true)
 	}
 	m.mu.Unlock()
-	if !m.wait(m.decided, longestMeet, life) {
+	longest := longestMeet
+	if m.patient {
+		longest = max(longest, m.r.timeout(m.x)/4)
+	}
+	if !m.wait(m.decided, longest, life) {
 		m.mu.Lock()
 		m.decide(false)
 		m.mu.Unlock()
@@ -343,9 +354,14 @@ func (m *meeting) controlEnded(o *Outcome) {
 	case over:
 		m.r.config.Memory.add(-answer)
 	case last:
-		if m.r.hand(m.x, m.pair(), m.held) {
-			m.r.unpark(m.candidate.Error)
-		}
+		m.end()
+	}
+}
+
+// end hands on a pair whose candidate is parked, unless it is asked again.
+func (m *meeting) end() {
+	if !m.repeat() && m.r.hand(m.x, m.pair(), m.held) {
+		m.r.unpark(m.candidate.Error)
 	}
 }
 

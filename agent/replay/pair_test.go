@@ -368,6 +368,7 @@ func TestPairLedger(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
+			patient := seed%4 == 1 // as for a file
 			var mu sync.Mutex
 			given := map[exchange.ID]int{}
 			var agains, told atomic.Int64
@@ -384,12 +385,17 @@ func TestPairLedger(t *testing.T) {
 				}
 				if x.ID[0] > '9' { // hex: three of eight
 					agains.Add(1)
-					u.Again(x, o, time.Duration(x.ID[1])*10*time.Millisecond, func(a Again) {
+					f := func(a Again) {
 						told.Add(1)
 						if (a.Result == Compared) != (a.Candidate != nil && a.Control != nil) {
 							t.Errorf("%+v", a)
 						}
-					})
+					}
+					if d := time.Duration(x.ID[1]) * 10 * time.Millisecond; patient {
+						u.AgainWait(x, d, f)
+					} else {
+						u.Again(x, o, d, f)
+					}
 				}
 			}
 			behave := func(rnd *rand.Rand, mu *sync.Mutex) func(net.Conn, netip.AddrPort) {
@@ -434,7 +440,11 @@ func TestPairLedger(t *testing.T) {
 					cand.connect, ctrl.connect = time.Duration(rnd.IntN(12))*time.Millisecond, time.Duration(rnd.IntN(30))*time.Millisecond
 					lock.Unlock()
 					for i := range burst {
-						u.Submit(numbered(4*n + i))
+						if x := numbered(4*n + i); patient {
+							u.SubmitWait(t.Context(), x)
+						} else {
+							u.Submit(x)
+						}
 					}
 					u.balanced()
 					pass(wait)

@@ -124,6 +124,8 @@ type Replayer struct {
 	changes chan struct{}
 	// stopped is closed by Stop, drained when after it no worker is left.
 	stopped, drained chan struct{}
+	// due has room for those of AgainWait that are being asked.
+	due chan struct{}
 
 	mu       sync.Mutex // guards all below
 	running  bool
@@ -257,6 +259,7 @@ func newReplayer(c Config, self bool) (*Replayer, error) {
 		stopped: make(chan struct{}),
 		drained: make(chan struct{}),
 		freed:   make(chan struct{}, 1),
+		due:     make(chan struct{}, c.MaxInFlight),
 		workers: make(map[*worker]struct{}),
 		again:   make(map[*Outcome]*again),
 		self:    self,
@@ -519,6 +522,9 @@ func (r *Replayer) finished(w *worker, x *exchange.Exchange, result Result, word
 	switch result {
 	case asked:
 		r.asked--
+		if word == "" {
+			r.refused = time.Time{}
+		}
 	case parked:
 		r.parked++
 	case Compared:

@@ -90,11 +90,11 @@ func (w *worker) do(j job) bool {
 	if err := r.replayable(j.x); err != nil {
 		o.fail(ErrorRefused, err)
 	} else {
-		sent := true
-		deadline := time.Now().Add(r.timeout(j.x))
 		if j.meet != nil && j.leg == candidateLeg {
 			j.meet.askControl()
 		}
+		sent := true
+		deadline := time.Now().Add(r.timeout(j.x))
 		switch {
 		case j.x.Request.Proto == protoHTTP2:
 			sent = w.overHTTP2(j, o, deadline)
@@ -127,8 +127,9 @@ func (w *worker) do(j job) bool {
 	r.config.Memory.add(answer)
 	switch {
 	case j.then != nil:
+		word := o.Error
 		j.then(o)
-		return r.finished(w, j.x, asked, "")
+		return r.finished(w, j.x, asked, word)
 	case o.Result != Compared:
 		j.held += answer
 		if j.meet != nil {
@@ -139,7 +140,7 @@ func (w *worker) do(j job) bool {
 		// Whoever ends last hands the pair to Done.
 		held := j.held + answer
 		j.held = 0
-		if !j.meet.candidateEnded(o, held) || !r.hand(j.x, j.meet.pair(), j.meet.held) {
+		if !j.meet.candidateEnded(o, held) || j.meet.repeat() || !r.hand(j.x, j.meet.pair(), j.meet.held) {
 			return r.finished(w, j.x, parked, "")
 		}
 		return r.finished(w, j.x, Compared, o.Error)
