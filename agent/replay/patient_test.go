@@ -225,6 +225,17 @@ func TestSubmitWaitPairs(t *testing.T) {
 			if got := u.ends(); got != "paired  5, failed connect 12, shed breaker_open 28" {
 				t.Error(got)
 			}
+			// Patience begins anew.
+			ctrl.serve = nil
+			u.control.closeIdle(time.Now().Add(time.Hour))
+			synctest.Wait()
+			for n := range 12 {
+				u.SubmitWait(t.Context(), numbered(n))
+				u.next().ok(t, 200, "ok")
+			}
+			if got := u.ends(); got != "paired  5, failed connect 24, shed breaker_open 28" {
+				t.Error(got)
+			}
 		})
 	})
 }
