@@ -10,8 +10,9 @@
 //
 // The folder has two files. head.json is one JSON object:
 //
-//	format         "shadowtap.recording.v1"; a later version that older readers
-//	               would read wrongly has another name
+//	format         "shadowtap.recording.v2"; a later version that older readers
+//	               would read wrongly has another name. Version 1 has no control
+//	               and no again below, and is read too
 //	agent_version  the program that wrote it
 //	config         the configuration as YAML, without sinks and whatever else
 //	               does not decide about records
@@ -22,7 +23,10 @@
 //
 //	tick      the capture's clock, in nanoseconds since the Unix epoch
 //	exchange  a complete exchange: time, the choice of each experiment, the
-//	          replays, and where there are some the whole exchange
+//	          replays, and where there are some the whole exchange. A replay has
+//	          the candidate's answer, or the error word, in control the end of
+//	          the pair (result and reason as in the ledger) with the control's
+//	          answer, and in again what both answered when asked once more
 //	lost      exchanges that did not become complete: time, choices, the
 //	          ledger's result, and how many
 //	end       the last line: the number of events before it, and the capture's

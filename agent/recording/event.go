@@ -46,7 +46,10 @@ type Pair struct {
 	// Stale says that the state behind the request may have moved.
 	Stale bool
 	// Result is what became of the replay. Outcome is set when that is
-	// Compared.
+	// Compared, with what became of the control where it was asked.
 	Result  replay.Result
 	Outcome *replay.Outcome
+	// Again is what came of asking once more, nil when nobody did. It is there
+	// only with an Outcome.
+	Again *replay.Again
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/shadowtap/shadowtap/agent/recording"
@@ -16,6 +17,8 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte(sound + "\n" + `{"tick":7}` + "\n" + `{"lost":{"time":3,"choices":[{"selection":"paused","reason":"guard","route":2}],"result":"gap","count":4}}` + "\n" + `{"end":{"events":3}}` + "\n"))
 	f.Add([]byte(`{"exchange":{"time":1,"choices":[{"selection":"selected","route":0}],"whole":` + whole + `,"replays":[{"experiment":0,"result":"compared","error":"timeout","detail":{"base64":"/w=="}}]}}` + "\n"))
 	f.Add([]byte(`{"exchange":{"time":-1,"choices":null}}` + "\n" + `{"end":{"events":1}}`))
+	f.Add([]byte(pairs + "\n" + strings.Replace(pairs, `"result":"paired","outcome":`+leg, `"result":"shed","reason":"stopped","outcome":{"result":"stopped","error":"closed"}`, 1) + "\n"))
+	f.Add([]byte(strings.Replace(pairs, `"again":{"result":"compared","candidate":`+leg+`,"control":`+leg, `"again":{"result":"stopped"`, 1) + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, err := recording.NewReader("fuzzed", []byte(goodHead), bytes.NewReader(pack(string(text))))
 		if err != nil {
@@ -60,7 +63,7 @@ func FuzzLines(f *testing.F) {
 // Whatever the files hold, reading ends with an error, that of the end included.
 func FuzzFiles(f *testing.F) {
 	f.Add([]byte(goodHead), pack(sound+"\n"+`{"end":{"events":1}}`+"\n"))
-	f.Add([]byte(`{"format":"shadowtap.recording.v1","config":"version: 1"}`), []byte{})
+	f.Add([]byte(`{"format":"shadowtap.recording.v1","config":"version: 1"}`), pack(pairs+"\n"))
 	f.Add([]byte(`[]`), []byte("x"))
 	f.Fuzz(func(t *testing.T, head, events []byte) {
 		r, err := recording.NewReader("fuzzed", head, bytes.NewReader(events))

@@ -124,9 +124,35 @@ type bodyLine struct {
 }
 
 type replayLine struct {
-	Experiment   int           `json:"experiment"`
-	Stale        bool          `json:"stale,omitempty"`
-	Result       string        `json:"result"`
+	Experiment int    `json:"experiment"`
+	Stale      bool   `json:"stale,omitempty"`
+	Result     string `json:"result"`
+	outcomeLine
+	Control *controlLine `json:"control,omitempty"`
+	Again   *againLine   `json:"again,omitempty"`
+}
+
+// controlLine has the end of a pair, and what the control did when it was asked.
+type controlLine struct {
+	Result  string   `json:"result"`
+	Reason  string   `json:"reason,omitempty"`
+	Outcome *legLine `json:"outcome,omitempty"`
+}
+
+type againLine struct {
+	Result    string   `json:"result"`
+	Candidate *legLine `json:"candidate,omitempty"`
+	Control   *legLine `json:"control,omitempty"`
+}
+
+// legLine is an outcome that may be none in the end, such as one that was given
+// up.
+type legLine struct {
+	Result string `json:"result"`
+	outcomeLine
+}
+
+type outcomeLine struct {
 	Response     *responseLine `json:"response,omitempty"`
 	Error        string        `json:"error,omitempty"`
 	Detail       text          `json:"detail,omitempty"`
@@ -262,10 +288,27 @@ func newBody(b *exchange.Body) bodyLine {
 
 func newReplay(p *Pair) replayLine {
 	l := replayLine{Experiment: p.Experiment, Stale: p.Stale, Result: p.Result.String()}
-	o := p.Outcome
-	if o == nil {
+	if p.Outcome == nil {
 		return l
 	}
+	l.outcomeLine = newOutcome(p.Outcome)
+	if c := p.Outcome.Control; c != nil {
+		l.Control = &controlLine{c.Result.String(), c.Reason, newLeg(c.Outcome)}
+	}
+	if a := p.Again; a != nil {
+		l.Again = &againLine{a.Result.String(), newLeg(a.Candidate), newLeg(a.Control)}
+	}
+	return l
+}
+
+func newLeg(o *replay.Outcome) *legLine {
+	if o == nil {
+		return nil
+	}
+	return &legLine{o.Result.String(), newOutcome(o)}
+}
+
+func newOutcome(o *replay.Outcome) (l outcomeLine) {
 	if o.Response != nil {
 		r := newResponse(o.Response)
 		l.Response = &r
@@ -459,25 +502,93 @@ func (l *replayLine) pair() (p Pair, err error) {
 		return p, err
 	}
 	if p.Result != replay.Compared {
-		return p, nil
-	}
-	o := &replay.Outcome{
-		Result: p.Result, Error: l.Error, Detail: string(l.Detail), Reused: l.Reused, Address: string(l.Address),
-		Start: l.Start, FirstByte: l.First, LastByte: l.Last, Setup: time.Duration(l.Setup), Lag: time.Duration(l.Lag), MinRTT: time.Duration(l.MinRTT),
-		TraceID: string(l.TraceID), FreshTraceID: string(l.FreshTraceID),
-	}
-	p.Outcome = o
-	switch {
-	case (l.Response != nil) == (l.Error != ""):
-		return p, errors.New("response: there must be one, or an error word")
-	case l.Error != "":
-		if !slices.Contains(replay.ErrorWords(), l.Error) {
-			return p, fmt.Errorf("error: %q is not known", l.Error)
+		if l.Control != nil || l.Again != nil {
+			return p, errors.New("result: nothing was compared, and there is a control or again")
 		}
 		return p, nil
 	}
-	if o.Response, err = l.Response.response(); err != nil {
-		return p, fmt.Errorf("response.%w", err)
+	if p.Outcome, err = l.outcome(p.Result); err != nil {
+		return p, err
+	}
+	if l.Control != nil {
+		if p.Outcome.Control, err = l.Control.control(p.Outcome); err != nil {
+			return p, fmt.Errorf("control.%w", err)
+		}
+	}
+	if l.Again != nil {
+		if p.Again, err = l.Again.again(); err != nil {
+			return p, fmt.Errorf("again.%w", err)
+		}
 	}
 	return p, nil
+}
+
+func (l *outcomeLine) outcome(r replay.Result) (*replay.Outcome, error) {
+	o := &replay.Outcome{
+		Result: r, Error: l.Error, Detail: string(l.Detail), Reused: l.Reused, Address: string(l.Address),
+		Start: l.Start, FirstByte: l.First, LastByte: l.Last, Setup: time.Duration(l.Setup), Lag: time.Duration(l.Lag), MinRTT: time.Duration(l.MinRTT),
+		TraceID: string(l.TraceID), FreshTraceID: string(l.FreshTraceID),
+	}
+	switch {
+	case (l.Response != nil) == (l.Error != ""):
+		return nil, errors.New("response: there must be one, or an error word")
+	case l.Error != "":
+		if !slices.Contains(replay.ErrorWords(), l.Error) {
+			return nil, fmt.Errorf("error: %q is not known", l.Error)
+		}
+		return o, nil
+	}
+	var err error
+	if o.Response, err = l.Response.response(); err != nil {
+		return nil, fmt.Errorf("response.%w", err)
+	}
+	return o, nil
+}
+
+func (l *legLine) leg() (*replay.Outcome, error) {
+	if l == nil {
+		return nil, nil
+	}
+	r, err := word("result", l.Result, replay.NumResults)
+	if err != nil {
+		return nil, err
+	}
+	return l.outcome(r)
+}
+
+// control is the other side of a candidate's outcome.
+func (l *controlLine) control(candidate *replay.Outcome) (*replay.ControlOutcome, error) {
+	c := &replay.ControlOutcome{}
+	ends := replay.PairEnds()
+	i := slices.IndexFunc(ends, func(e replay.PairEnd) bool { return e.Result.String() == l.Result && e.Reason == l.Reason })
+	if i < 0 {
+		return nil, fmt.Errorf("result: %q for %q is not known", l.Result, l.Reason)
+	}
+	c.PairEnd = ends[i]
+	o, err := l.Outcome.leg()
+	if err != nil {
+		return nil, fmt.Errorf("outcome.%w", err)
+	}
+	if c.Outcome = o; c.Result == replay.Paired && (o == nil || o.Error != "" || candidate.Error != "") {
+		return nil, errors.New("result: a pair without two answers")
+	}
+	return c, nil
+}
+
+func (l *againLine) again() (*replay.Again, error) {
+	a := &replay.Again{}
+	var err error
+	if a.Result, err = word("result", l.Result, replay.NumResults); err != nil {
+		return nil, err
+	}
+	if a.Candidate, err = l.Candidate.leg(); err != nil {
+		return nil, fmt.Errorf("candidate.%w", err)
+	}
+	if a.Control, err = l.Control.leg(); err != nil {
+		return nil, fmt.Errorf("control.%w", err)
+	}
+	if (a.Result == replay.Compared) != (a.Candidate != nil) || a.Candidate == nil && a.Control != nil {
+		return nil, errors.New("candidate: there must be one where both were asked, and only there")
+	}
+	return a, nil
 }

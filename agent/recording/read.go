@@ -44,8 +44,8 @@ func parseHead(data []byte) (h Head, err error) {
 		return h, fmt.Errorf("%s: more than %d bytes", headFile, maxHead)
 	case err != nil:
 		return h, fmt.Errorf("%s: %w", headFile, err)
-	case h.Format != Format:
-		return h, fmt.Errorf("%s: format %q: this program reads %s", headFile, h.Format, Format)
+	case h.Format != Format && h.Format != formatV1:
+		return h, fmt.Errorf("%s: format %q: this program reads %s and %s", headFile, h.Format, Format, formatV1)
 	}
 	return h, nil
 }

@@ -128,8 +128,34 @@ func pair(t *rapid.T, experiment int) recording.Pair {
 	if p.Result != replay.Compared {
 		return p
 	}
+	p.Outcome = outcome(t, replay.Compared)
+	if rapid.Bool().Draw(t, "control") {
+		c := &replay.ControlOutcome{PairEnd: rapid.SampledFrom(replay.PairEnds()).Draw(t, "end")}
+		if c.Result != replay.Paired && rapid.Bool().Draw(t, "asked") {
+			c.Outcome = outcome(t, word(t, "result", replay.Compared, replay.NumResults))
+		}
+		if c.Result == replay.Paired {
+			p.Outcome.Error, p.Outcome.Detail, p.Outcome.Response = "", "", response(t)
+			c.Outcome = outcome(t, replay.Compared)
+			c.Outcome.Error, c.Outcome.Detail, c.Outcome.Response = "", "", response(t)
+		}
+		p.Outcome.Control = c
+	}
+	if rapid.Bool().Draw(t, "again") {
+		p.Again = &replay.Again{Result: word(t, "result", replay.Compared, replay.NumResults)}
+		if p.Again.Result == replay.Compared {
+			p.Again.Candidate = outcome(t, replay.Compared)
+			if rapid.Bool().Draw(t, "control") {
+				p.Again.Control = outcome(t, replay.Compared)
+			}
+		}
+	}
+	return p
+}
+
+func outcome(t *rapid.T, r replay.Result) *replay.Outcome {
 	o := &replay.Outcome{
-		Result: replay.Compared, Reused: rapid.Bool().Draw(t, "reused"), Address: anyText.Draw(t, "address"),
+		Result: r, Reused: rapid.Bool().Draw(t, "reused"), Address: anyText.Draw(t, "address"),
 		Start: rapid.Int64().Draw(t, "start"), FirstByte: rapid.Int64().Draw(t, "first"), LastByte: rapid.Int64().Draw(t, "last"),
 		MinRTT: time.Duration(rapid.Int64().Draw(t, "rtt")), Setup: time.Duration(rapid.Int64().Draw(t, "setup")), Lag: time.Duration(rapid.Int64().Draw(t, "lag")),
 		TraceID: anyText.Draw(t, "trace"), FreshTraceID: anyText.Draw(t, "fresh"),
@@ -139,8 +165,7 @@ func pair(t *rapid.T, experiment int) recording.Pair {
 	} else {
 		o.Response = response(t)
 	}
-	p.Outcome = o
-	return p
+	return o
 }
 
 // write makes a recording of events in a folder of its own.
@@ -337,7 +362,8 @@ func TestFolder(t *testing.T) {
 		err   string
 	}{
 		{"not there", nil, ""},
-		{"a recording", map[string]string{"head.json": `{"format":"shadowtap.recording.v1"}`, "events.jsonl.zst": "old"}, ""},
+		{"a recording", map[string]string{"head.json": goodHead, "events.jsonl.zst": "old"}, ""},
+		{"one of an older program", map[string]string{"head.json": `{"format":"shadowtap.recording.v1"}`, "events.jsonl.zst": "old"}, ""},
 		{"a head alone", map[string]string{"head.json": `{"format":"shadowtap.recording.v1"}`}, ""},
 		{"a head that was not whole", map[string]string{"head.json.new": `{"for`}, ""},
 		{"somebody's", map[string]string{"notes.txt": "x"}, "it holds notes.txt"},
@@ -421,7 +447,7 @@ func TestBound(t *testing.T) {
 	}
 }
 
-const goodHead = `{"format":"shadowtap.recording.v1"}`
+const goodHead = `{"format":"shadowtap.recording.v2"}`
 
 // pack is a zstd frame of blocks as they are (RFC 8878 section 3.1.1), which costs
 // a fuzz target nothing.
@@ -444,16 +470,40 @@ const (
 	answer = `{"status":200,"proto":"HTTP/1.1","header":[],"framing":"none","body":{"bytes":null,"size":0},"first_byte":1,"last_byte":2}`
 	whole  = `{"id":"a","client":"10.0.0.1:1","server":"10.0.0.2:80","isn":0,"offset":0,"request":{"method":"GET","target":"/","proto":"HTTP/1.1","host":"","header":[["a","b"]],"framing":"none","body":{"bytes":null,"size":0},"first_byte":1,"last_byte":2},"response":` + answer + `}`
 	sound  = `{"exchange":{"time":1,"choices":[{"selection":"selected","route":0}],"whole":` + whole + `,"replays":[{"experiment":0,"result":"compared","response":` + answer + `}]}}`
+	leg    = `{"result":"compared","response":` + answer + `}`
+	pairs  = `{"exchange":{"time":1,"choices":[{"selection":"selected","route":0}],"whole":` + whole + `,"replays":[{"experiment":0,"result":"compared","response":` + answer +
+		`,"control":{"result":"paired","outcome":` + leg + `},"again":{"result":"compared","candidate":` + leg + `,"control":` + leg + `}}]}}`
 )
+
+// What a program wrote before there were controls is read as it was meant.
+func TestFirstVersion(t *testing.T) {
+	for _, tt := range []struct{ name, head string }{{"v1", `{"format":"shadowtap.recording.v1"}`}, {"v2", goodHead}} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := recording.NewReader("made", []byte(tt.head), bytes.NewReader(pack(sound+"\n"+`{"end":{"events":1}}`+"\n")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			events, err := read(r)
+			if err != io.EOF || len(events) != 1 {
+				t.Fatal(events, err)
+			}
+			if p := events[0].Pairs[0]; p.Outcome == nil || p.Outcome.Response.Status != 200 || p.Outcome.Control != nil || p.Again != nil {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+}
 
 // What no writer writes is an error that says where and what.
 func TestDamage(t *testing.T) {
-	with := func(old, new string) string {
-		if !strings.Contains(sound, old) {
+	in := func(line, old, new string) string {
+		if !strings.Contains(line, old) {
 			t.Fatalf("no %s", old)
 		}
-		return strings.Replace(sound, old, new, 1) + "\n"
+		return strings.Replace(line, old, new, 1) + "\n"
 	}
+	with := func(old, new string) string { return in(sound, old, new) }
+	control := func(old, new string) string { return in(pairs, old, new) }
 	for _, tt := range []struct{ name, text, want string }{
 		{"a sound one", sound + "\n" + `{"end":{"events":1}}` + "\n", "EOF"},
 		{"more keys", `{"tick":1,"later":{}}` + "\n" + `{"end":{"events":1}}` + "\n", "EOF"},
@@ -472,6 +522,18 @@ func TestDamage(t *testing.T) {
 		{"an answer and an error", with(`"result":"compared"`, `"result":"compared","error":"timeout"`), "replays[0].response: there must be one, or an error word"},
 		{"neither", with(`"result":"compared","response"`, `"result":"compared","no"`), "replays[0].response: there must be one, or an error word"},
 		{"an error word", with(`"result":"compared","response"`, `"result":"compared","error":"bad luck","no"`), `replays[0].error: "bad luck" is not known`},
+		{"a sound pair", pairs + "\n" + `{"end":{"events":1}}` + "\n", "EOF"},
+		{"an end of a pair", control(`"paired"`, `"married"`), `replays[0].control.result: "married" for "" is not known`},
+		{"a reason of its", control(`"paired"`, `"shed","reason":"connect"`), `replays[0].control.result: "shed" for "connect" is not known`},
+		{"a pair of one", control(`"outcome":`, `"no":`), "replays[0].control.result: a pair without two answers"},
+		{"a pair with one that failed", control(`"outcome":`+leg, `"outcome":{"result":"compared","error":"timeout"}`), "replays[0].control.result: a pair without two answers"},
+		{"a control's answer", control(`"outcome":{"result":"compared","response"`, `"outcome":{"result":"compared","no"`), "replays[0].control.outcome.response: there must be one, or an error word"},
+		{"a control's result", control(`"outcome":{"result":"compared"`, `"outcome":{"result":"equal"`), `replays[0].control.outcome.result: "equal" is not known`},
+		{"a control of nothing", control(`"experiment":0,"result":"compared"`, `"experiment":0,"result":"shed"`), "replays[0].result: nothing was compared, and there is a control or again"},
+		{"again without the candidate", control(`"candidate":`, `"no":`), "replays[0].again.candidate: there must be one where both were asked, and only there"},
+		{"again with one that was not asked", control(`"again":{"result":"compared"`, `"again":{"result":"shed"`), "replays[0].again.candidate: there must be one where both were asked"},
+		{"a result of again", control(`"again":{"result":"compared"`, `"again":{"result":"converged"`), `replays[0].again.result: "converged" is not known`},
+		{"a status of again", control(`"control":`+leg, `"control":`+strings.Replace(leg, `"status":200`, `"status":-1`, 1)), "replays[0].again.control.response.status: -1 is none"},
 		{"a body's size", with(`"bytes":null,"size":0`, `"bytes":"AA==","size":0`), "request.body: 1 bytes of 0, truncated false"},
 		{"a digest", with(`"bytes":null,"size":0`, `"bytes":null,"size":0,"sha256":"AAAA"`), "request.body: a SHA-256 of 3 bytes"},
 		{"a framing", with(`"framing":"none"`, `"framing":"some"`), `request.framing: "some" is not known`},
@@ -496,7 +558,7 @@ func TestDamage(t *testing.T) {
 			}
 		})
 	}
-	for head, want := range map[string]string{"": "head.json: ", "{}": `format "": this program reads shadowtap.recording.v1`, `{"format":"shadowtap.recording.v2"}`: `format "shadowtap.recording.v2"`} {
+	for head, want := range map[string]string{"": "head.json: ", "{}": `format "": this program reads shadowtap.recording.v2 and shadowtap.recording.v1`, `{"format":"shadowtap.recording.v3"}`: `format "shadowtap.recording.v3"`} {
 		if _, err := recording.NewReader("made", []byte(head), strings.NewReader("")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("head %q: %v, want %s", head, err, want)
 		}
@@ -516,7 +578,7 @@ func TestMaxLine(t *testing.T) {
 	for _, tt := range []struct {
 		body int64
 		want int
-	}{{0, 34 << 20}, {3 << 20, 34 * 5 << 20}, {1 << 40, 1 << 30}, {-1, 1 << 30}} {
+	}{{0, 66 << 20}, {3 << 20, 66 * 5 << 20}, {1 << 40, 1 << 30}, {-1, 1 << 30}} {
 		if got := recording.MaxLine(tt.body); got != tt.want {
 			t.Errorf("%d: %d, want %d", tt.body, got, tt.want)
 		}
@@ -526,8 +588,8 @@ func TestMaxLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := some(1)[0]
-	e.Exchange.Response.Body = exchange.Body{Bytes: make([]byte, 30<<20), Size: 30 << 20}
-	if err := w.Write(e); err == nil || !strings.Contains(err.Error(), "at most 35651584") {
+	e.Exchange.Response.Body = exchange.Body{Bytes: make([]byte, 60<<20), Size: 60 << 20}
+	if err := w.Write(e); err == nil || !strings.Contains(err.Error(), "at most 69206016") {
 		t.Error(err)
 	}
 	if w.Close(nil) == nil {

@@ -14,8 +14,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Format is the name and version of the format.
-const Format = "shadowtap.recording.v1"
+// Format is the name and version of the format that is written. formatV1 is read
+// too.
+const (
+	Format   = "shadowtap.recording.v2"
+	formatV1 = "shadowtap.recording.v1"
+)
 
 // The files of a recording.
 const (
@@ -45,11 +49,11 @@ const (
 )
 
 // MaxLine is the longest line, in bytes, of a recording in which this much of a
-// body is kept: two answers for each experiment, and the request, in base64,
-// with heads.
+// body is kept: four answers for each experiment (candidate and control, twice),
+// the reference's and the request, in base64, with heads.
 func MaxLine(maxBody int64) int {
 	const most = 1 << 30
-	bodies := int64(2*16 + 2)
+	bodies := int64(4*16 + 2)
 	if maxBody < 0 || maxBody > most/bodies {
 		return most
 	}

@@ -88,6 +88,9 @@ var pairEnds = func() []PairEnd {
 	return list
 }()
 
+// PairEnds returns every end that a pair can have. The caller owns the slice.
+func PairEnds() []PairEnd { return slices.Clone(pairEnds) }
+
 // ControlOutcome is what became of an exchange at the control.
 type ControlOutcome struct {
 	PairEnd
