@@ -245,6 +245,9 @@ func (e *Experiment) unseen() (lines []string) {
 	}); t != "" {
 		lines = append(lines, "left out on purpose: "+t)
 	}
+	if slices.ContainsFunc(e.Routes, func(r verdict.Route) bool { return r.Latency.Word == verdict.LatencyNotMeasured }) {
+		lines = append(lines, "the times of candidate and control were not taken (of a capture they are with --times): latency decides nothing")
+	}
 	if e.SampledKeysOnly {
 		lines = append(lines, "the sample is by "+e.SampleBy+": all this speaks of the sampled keys alone")
 	}

@@ -14,6 +14,9 @@ const (
 	// LatencyNotAlike: without a control there is nothing like for like to
 	// compare with. It never decides.
 	LatencyNotAlike LatencyWord = "not_like_for_like"
+	// LatencyNotMeasured: candidate and control answered, and no times were
+	// taken, as of a capture. It never decides.
+	LatencyNotMeasured LatencyWord = "not_measured"
 )
 
 // maxOmitted is the share of requests that may be shed, rate-limited or stopped
@@ -96,6 +99,9 @@ func latencyReport(n *Counts, l *Latency, s Settings) LatencyReport {
 	case out.Omitted > maxOmitted:
 	case !alike:
 		out.Word = LatencyNotAlike
+	case n.Paired > 0 && out.Pairs+n.WarmingUp+n.NewConnection == 0:
+		// Two answers have times, where somebody takes them.
+		out.Word = LatencyNotMeasured
 	case slower:
 		out.Word = LatencySlower
 	case fine:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,35 @@ func TestLatencyWithoutControl(t *testing.T) {
 	for _, r := range rt.Reasons {
 		if r.Code == "latency" {
 			t.Errorf("it decides: %+v", r)
+		}
+	}
+}
+
+// Where both answered and nobody took times, latency is not known and decides
+// nothing; without any pair it does.
+func TestLatencyNotMeasured(t *testing.T) {
+	for _, tt := range []struct {
+		control Control
+		word    LatencyWord
+		reason  bool
+	}{
+		{Control{Result: ControlAnswered}, LatencyNotMeasured, false},
+		{Control{Result: ControlAnswered, Leg: Leg{FirstByte: time.Millisecond}}, LatencyNotMeasured, false}, // one alone is no time
+		{Control{Result: ControlShed}, LatencyInsufficient, true},
+	} {
+		c, id := newCollector(t, "a", nil)
+		for i := range 2000 {
+			c.Compare(c.Select(id, noon.Add(time.Duration(i)*50*time.Millisecond)), &Pair{KeyGroup: i, Control: tt.control})
+		}
+		m := NewMerge()
+		for _, w := range c.Flush() {
+			if err := m.Add(w); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rt := &m.Report(DefaultSettings()).Experiments[0].Routes[0]
+		if got := slices.ContainsFunc(rt.Reasons, func(r Reason) bool { return r.Code == "latency" }); rt.Latency.Word != tt.word || got != tt.reason {
+			t.Errorf("%+v: %s, want %s; reasons %+v", tt.control, rt.Latency.Word, tt.word, rt.Reasons)
 		}
 	}
 }
