@@ -35,9 +35,12 @@ type divergence struct {
 		Method string `json:"method"`
 		URL    string `json:"url"`
 	} `json:"request"`
-	Reference   answer       `json:"reference"`
-	Candidate   answer       `json:"candidate"`
-	Control     *answer      `json:"control"`
+	Reference answer  `json:"reference"`
+	Candidate answer  `json:"candidate"`
+	Control   *answer `json:"control"`
+	Recheck   *struct {
+		Result string `json:"result"`
+	} `json:"recheck"`
 	Differences []difference `json:"differences"`
 }
 
@@ -97,6 +100,9 @@ type Example struct {
 	Candidate Side   `json:"candidate"`
 	// Control is null when it was not asked.
 	Control *Side `json:"control"`
+	// Recheck is what came of asking once more, in the word of the divergence
+	// record; "" when nobody did.
+	Recheck string `json:"recheck,omitempty"`
 
 	size int // of what is shown: the smaller, the better
 	text []byte
@@ -159,6 +165,9 @@ func (d *divergence) check() error {
 			return fmt.Errorf("an answer of status %d with the error word %s", a.Status, quoted(a.Error))
 		}
 	}
+	if c := d.Recheck; c != nil && !isWord(c.Result) {
+		return fmt.Errorf("recheck.result: %s is no word", quoted(c.Result))
+	}
 	for i := range d.Differences {
 		if err := d.Differences[i].check(); err != nil {
 			return fmt.Errorf("differences[%d].%w", i, err)
@@ -193,6 +202,9 @@ func (d *divergence) example(f *difference) *Example {
 	}
 	if d.Control != nil {
 		e.Control = &Side{d.Control.Status, d.Control.Error, f.Control.cut()}
+	}
+	if d.Recheck != nil {
+		e.Recheck = d.Recheck.Result
 	}
 	return e
 }

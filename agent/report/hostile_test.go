@@ -53,6 +53,7 @@ func TestHostileRecords(t *testing.T) {
 		{"a divergence's experiment", swap(divergence, `"experiment":"users"`, `"experiment":"`+long+`"`), "experiment:", 0, 1, 0},
 		{"a divergence's outcome", swap(divergence, `"outcome":"divergent"`, `"outcome":"fine"`), `outcome: "fine"`, 0, 1, 0},
 		{"a divergence's exchange", swap(divergence, `"exchange_id":"`, `"exchange_id":"z`), "exchange_id:", 0, 1, 0},
+		{"a recheck", swap(divergence, `"outcome":"`, `"recheck":{"result":"<b>"},"outcome":"`), `recheck.result: "<b>" is no word`, 0, 1, 0},
 		{"a status", swap(divergence, `"status":200`, `"status":-5`), "an answer of status -5", 0, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -92,8 +92,8 @@ type causeView struct {
 }
 
 type exampleView struct {
-	Method, URL, Time, Exchange, Detail string
-	Sides                               []sideView
+	Method, URL, Time, Exchange, Recheck, Detail string
+	Sides                                        []sideView
 }
 
 type sideView struct {
@@ -213,6 +213,9 @@ func (c *Cause) view(largest float64) causeView {
 	}
 	if x := c.Example; x != nil {
 		v.Example = &exampleView{Method: x.Method, URL: x.URL, Time: x.Time.Time().Format(time.DateTime), Exchange: x.ExchangeID, Detail: x.Detail}
+		if x.Recheck != "" {
+			v.Example.Recheck = words(x.Recheck)
+		}
 		for _, s := range []struct {
 			who  string
 			side *Side

@@ -290,6 +290,9 @@ func (p *page) example(e *Example, indent string, room int) {
 		}
 		p.line(indent, "  ", p.dim(screen.Pad(s.who, 9)), "  ", p.value(s.side, room-13, s.paint))
 	}
+	if e.Recheck != "" {
+		p.line(indent, "  ", p.dim(p.fit("asked once more: "+words(e.Recheck), room-2)))
+	}
 	if e.Detail != "" {
 		p.line(indent, "  ", p.dim(p.fit(e.Detail, room-2)))
 	}
