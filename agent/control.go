@@ -133,7 +133,7 @@ func (x *experiment) recheck(ex *exchange.Exchange, o *replay.Outcome, f func(*r
 	x.rechecks.begun.Add(1)
 	x.rechecks.inFlight.Add(1)
 	x.replayer.Again(ex, o, x.cfg.Compare.Recheck.D(), func(a replay.Again) {
-		i, after := x.agree(ex, o, &a)
+		i, after := x.agree(ex, o, &a, func(at int64) bool { return x.sampler.Stale(x.index, ex, at) != sample.Fresh })
 		f(&redact.Recheck{Result: recheckWord(i), After: after})
 		x.rechecks.results[i].Add(1)
 		x.rechecks.inFlight.Add(-1)
@@ -141,8 +141,9 @@ func (x *experiment) recheck(ex *exchange.Exchange, o *replay.Outcome, f func(*r
 }
 
 // agree says whether what was asked once more agrees: candidate and control, or
-// where there is none the candidate and the captured answer.
-func (x *experiment) agree(ex *exchange.Exchange, o *replay.Outcome, a *replay.Again) (result int, after time.Duration) {
+// where there is none the candidate and the captured answer, unless what was
+// captured is stale by then.
+func (x *experiment) agree(ex *exchange.Exchange, o *replay.Outcome, a *replay.Again, stale func(at int64) bool) (result int, after time.Duration) {
 	if a.Result != replay.Compared {
 		return recheckNotAsked + int(a.Result-replay.Shed), 0
 	}
@@ -159,7 +160,7 @@ func (x *experiment) agree(ex *exchange.Exchange, o *replay.Outcome, a *replay.A
 		r.LastByte = ex.Request.LastByte + int64(a.Control.TTLB())
 		ref = &r
 	} else {
-		in.Stale = x.sampler.Stale(x.index, ex, a.Candidate.Start) != sample.Fresh
+		in.Stale = stale(a.Candidate.Start)
 	}
 	defer x.gate.leave(x.gate.enter(comparisonCost(ref, a.Candidate.Response)))
 	switch x.rules.Compare(ex.Request, ref, a.Candidate.Response, in).Outcome {

@@ -32,6 +32,8 @@ type experiment struct {
 	// authority is the candidate's host and port, controlAuthority the control's,
 	// "" without one.
 	authority, controlAuthority string
+	// chosen says what goes to the control of a capture, nil without one.
+	chosen func(*exchange.Exchange) bool
 
 	sampler   *sample.Sampler
 	redactor  *redact.Redactor
@@ -224,17 +226,10 @@ func (x *experiment) fingerprints(ex *exchange.Exchange, res *diff.Result) (list
 // and hands on what is redacted. It says whether that comes later, and the count
 // with it: when what differs is asked once more.
 func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff.Result, fingerprints []string, control *controlSide) (later bool) {
-	ad := publish.Admission{
-		Experiment: x.cfg.Name, Route: x.route(ex), ExchangeID: string(ex.ID), Why: res.Why,
-		Fingerprints: fingerprints, Time: time.Unix(0, ex.Request.FirstByte),
-	}
-	if res.Outcome == diff.Divergent {
-		ad.Why = ""
-	}
-	weight, ok := x.publisher.Admit(ad)
+	weight, ok := x.admit(ex, res, fingerprints)
 	switch {
 	case !ok:
-	case x.cfg.Compare.Recheck > 0 && res.Outcome == diff.Divergent && o.Error == "":
+	case x.askAgain(o, res):
 		x.recheck(ex, o, func(again *redact.Recheck) {
 			x.count(res)
 			x.hand(x.record(ex, o, res, control, again, weight))
@@ -244,6 +239,23 @@ func (x *experiment) publish(ex *exchange.Exchange, o *replay.Outcome, res *diff
 		x.hand(x.record(ex, o, res, control, nil, weight))
 	}
 	return false
+}
+
+// admit asks the cap whether a pair is published.
+func (x *experiment) admit(ex *exchange.Exchange, res *diff.Result, fingerprints []string) (weight float64, ok bool) {
+	ad := publish.Admission{
+		Experiment: x.cfg.Name, Route: x.route(ex), ExchangeID: string(ex.ID), Why: res.Why,
+		Fingerprints: fingerprints, Time: time.Unix(0, ex.Request.FirstByte),
+	}
+	if res.Outcome == diff.Divergent {
+		ad.Why = ""
+	}
+	return x.publisher.Admit(ad)
+}
+
+// askAgain says whether a published pair is asked once more.
+func (x *experiment) askAgain(o *replay.Outcome, res *diff.Result) bool {
+	return x.cfg.Compare.Recheck > 0 && res.Outcome == diff.Divergent && o.Error == ""
 }
 
 // hand gives a record to the report and to the sinks.

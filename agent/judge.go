@@ -82,9 +82,11 @@ func reproducible(c *config.Config) *config.Config {
 	for i := range r.Experiments {
 		e := &r.Experiments[i]
 		e.Enabled = e.Enabled && c.Enabled
-		e.Control = experiment.Control // it is not asked
-		e.Compare.Recheck = 0          // nor is anybody once more
-		e.Guard = config.Guard{}       // of a reference that nobody asks any more
+		if e.Control.URL == "" {
+			e.Control = experiment.Control
+		}
+		e.Control.Self, e.Control.IAcceptExtraLoad = false, false // refused
+		e.Guard = config.Guard{}                                  // of a reference that nobody asks any more
 		e.Guard.Errors.Off = true
 		e.Candidate.TLS = config.TLS{}
 		if e.Until.At.IsZero() {
@@ -130,21 +132,58 @@ func newJudge(c judgeConfig) (*judge, error) {
 		}
 		x.sampler, x.redactor, x.publisher, x.identity, x.gate, x.windows = j.sampler, r, j.publisher, id, j.gate, j.windows
 		x.handed = j.handed
+		if c := replayControl(x.cfg); c != nil {
+			x.chosen = c.Chosen
+		}
 		x.descriptors.Store(types[i])
 		j.experiments = append(j.experiments, x)
 	}
 	return j, nil
 }
 
-// compare compares a replay with the reference. Any goroutine may call it.
-func (j *judge) compare(experiment int, ex *exchange.Exchange, o *replay.Outcome, stale bool) *diff.Result {
-	x := j.experiments[experiment]
-	defer x.gate.leave(x.gate.enter(comparisonCost(ex.Response, o.Response)))
-	return x.compare(ex, o, stale)
+// judged is what a replay came to.
+type judged struct {
+	outcome *replay.Outcome // as records show it
+	result  *diff.Result
+	control *controlSide // nil without one
+	// fingerprints are those of experiment.fingerprints.
+	fingerprints []string
+	// published and weight are what the cap said.
+	published bool
+	weight    float64
 }
 
-// take makes of an event what it is to make. results are those of its pairs.
-func (j *judge) take(ctx context.Context, e *recording.Event, results []*diff.Result) {
+// compare compares the answers to a replay with the reference. Any goroutine may
+// call it.
+func (j *judge) compare(experiment int, ex *exchange.Exchange, o *replay.Outcome, stale bool) *judged {
+	x := j.experiments[experiment]
+	if !j.times {
+		o = steady(o)
+	}
+	defer x.gate.leave(x.gate.enter(max(comparisonCost(ex.Response, o.Response), controlCost(ex, o))))
+	d := &judged{outcome: o, result: x.compare(ex, o, stale), control: x.control(ex, o, stale)}
+	d.fingerprints = x.fingerprints(ex, d.result)
+	return d
+}
+
+// admit asks the cap for the pairs of an event and says which of them are to be
+// asked once more. It is called with one event after the other, each before take.
+func (j *judge) admit(e *recording.Event, results []*judged) (again []int) {
+	for k, d := range results {
+		if d == nil || d.result.Outcome != diff.Divergent && d.result.Outcome != diff.NotComparable {
+			continue
+		}
+		x := j.experiments[e.Pairs[k].Experiment]
+		if d.weight, d.published = x.admit(e.Exchange, d.result, d.fingerprints); d.published && x.askAgain(d.outcome, d.result) {
+			again = append(again, k)
+		}
+	}
+	return again
+}
+
+// take makes of an event what it is to make. results are those of its pairs, nil
+// for one that was not compared.
+func (j *judge) take(ctx context.Context, e *recording.Event, results []*judged) {
 	d := exchange.Decision{Len: uint8(len(e.Choices))}
 	copy(d.Choices[:], e.Choices)
 	switch e.Kind {
@@ -166,31 +205,45 @@ func (j *judge) take(ctx context.Context, e *recording.Event, results []*diff.Re
 	}
 }
 
-func (j *judge) pair(ctx context.Context, ex *exchange.Exchange, p *recording.Pair, res *diff.Result) {
+func (j *judge) pair(ctx context.Context, ex *exchange.Exchange, p *recording.Pair, d *judged) {
 	x := j.experiments[p.Experiment]
 	ticket := j.windows.selected(x.index, ex)
 	if p.Result != replay.Compared {
-		j.windows.collector.Skip(ticket, unreplayed[p.Result], verdict.ControlNotChosen)
+		control := verdict.ControlNotChosen
+		if x.chosen != nil && x.chosen(ex) {
+			control = verdict.ControlShed
+		}
+		j.windows.collector.Skip(ticket, unreplayed[p.Result], control)
 		return
 	}
-	o := p.Outcome
-	if !j.times {
-		o = steady(o)
+	x.count(d.result)
+	pair := pairOf(ex, d.outcome, d.result, d.fingerprints)
+	if d.control != nil {
+		pair.Control = d.control.Control
 	}
-	x.count(res)
-	fingerprints := x.fingerprints(ex, res)
-	pair := pairOf(ex, o, res, fingerprints)
 	if !j.times {
-		pair.Reference, pair.Candidate = verdict.Leg{}, verdict.Leg{}
+		pair.Reference, pair.Candidate, pair.Control.Leg = verdict.Leg{}, verdict.Leg{}, verdict.Leg{}
 	}
 	j.windows.collector.Compare(ticket, pair)
-	if res.Outcome == diff.Divergent || res.Outcome == diff.NotComparable {
-		x.publish(ex, o, res, fingerprints, nil)
+	if d.published {
+		x.hand(x.record(ex, d.outcome, d.result, d.control, j.again(x, ex, p, d), d.weight))
 	}
 	if j.unsent >= maxUnsent || j.unsentBytes >= maxUnsentBytes {
 		j.unsent, j.unsentBytes = 0, 0
 		_ = j.publisher.Flush(ctx) // an error only of ctx, which ends all
 	}
+}
+
+// again is what came of asking once more, nil when nobody did.
+func (j *judge) again(x *experiment, ex *exchange.Exchange, p *recording.Pair, d *judged) *redact.Recheck {
+	if p.Again == nil || !x.askAgain(d.outcome, d.result) {
+		return nil
+	}
+	// That of the pair holds: by the file's time nothing has moved since.
+	i, after := x.agree(ex, d.outcome, p.Again, func(int64) bool { return p.Stale })
+	x.rechecks.begun.Add(1)
+	x.rechecks.results[i].Add(1)
+	return &redact.Recheck{Result: recheckWord(i), After: after}
 }
 
 // handed sees a record that went to the sinks.
@@ -233,6 +286,9 @@ func steady(o *replay.Outcome) *replay.Outcome {
 	s.Start, s.FirstByte, s.LastByte, s.Setup, s.Lag = 0, 0, 0, 0, 0
 	s.Reused, s.MinRTT, s.FreshTraceID = false, 0, ""
 	s.Detail = localAddress.ReplaceAllString(s.Detail, "")
+	if c := o.Control; c != nil && c.Outcome != nil {
+		s.Control = &replay.ControlOutcome{PairEnd: c.PairEnd, Outcome: steady(c.Outcome)}
+	}
 	return &s
 }
 
@@ -287,12 +343,13 @@ func readRecording(ctx context.Context, o *ReportOptions, b *report.Builder, dir
 		if err := fits(e, cfg); err != nil {
 			return settings, fmt.Errorf("read the recording %s: event %d: %w", dir, n, err)
 		}
-		results := make([]*diff.Result, len(e.Pairs))
+		results := make([]*judged, len(e.Pairs))
 		for k := range e.Pairs {
 			if p := &e.Pairs[k]; p.Result == replay.Compared {
 				results[k] = j.compare(p.Experiment, e.Exchange, p.Outcome, p.Stale)
 			}
 		}
+		j.admit(e, results)
 		j.take(ctx, e, results)
 	}
 }

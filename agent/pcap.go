@@ -35,17 +35,18 @@ type PcapOptions struct {
 	// Memory bounds connections and bodies, in bytes. Zero means 256 MiB.
 	Memory int64
 
-	// Config has the experiments whose candidates the capture is replayed to,
-	// and the sinks. Nil means that nothing is replayed.
+	// Config has the experiments whose candidates and controls the capture is
+	// replayed to, and the sinks. A control of self is an error. Nil means that
+	// nothing is replayed.
 	Config *config.Config
 	// Record is a folder that gets what is needed to compare again, in the
 	// clear; see package recording. "" means none.
 	Record string
-	// Times puts the candidate's times into records and report, and what else
-	// differs from run to run: no two runs are alike then.
+	// Times puts the times of candidate and control into records and report, and
+	// what else differs from run to run: no two runs are alike then.
 	Times bool
-	// Patience is how long a candidate that fails is waited for. Zero means
-	// 30s.
+	// Patience is how long a candidate or control that fails is waited for. Zero
+	// means 30s.
 	Patience time.Duration
 	// Quiet keeps the records from every sink.
 	Quiet bool
@@ -73,7 +74,7 @@ type PcapResult struct {
 // was.
 //
 // With experiments it replays what they select, and nothing is shed: reading
-// waits for a place in flight and for a candidate that is away. The order of
+// waits for a place in flight and for a target that is away. The order of
 // records is that in which the exchanges were complete, whatever the order of
 // the answers, and the same capture, answers, rules and redaction key give the
 // same bytes.
@@ -142,6 +143,12 @@ const maxQueued = 4096
 // replay reads the file and replays what the experiments select.
 func (o *PcapOptions) replay(ctx context.Context, f *capture.File, lines *exchangeLines) (_ *PcapResult, err error) {
 	fail := func(err error) (*PcapResult, error) { return nil, errors.Join(err, f.Close()) }
+	for i := range o.Config.Experiments {
+		if o.Config.Experiments[i].Control.Self {
+			return fail(o.Config.Errorf(fmt.Sprintf("experiments[%d].control.self", i), "asks the captured server once more, under a guard that watches live traffic: "+
+				"for a capture name a second instance of the reference version by control.url or --control, or write false"))
+		}
+	}
 	cfg := reproducible(o.Config)
 	b := o.Report
 	if b == nil {
@@ -162,10 +169,7 @@ func (o *PcapOptions) replay(ctx context.Context, f *capture.File, lines *exchan
 	for i, x := range j.experiments {
 		// The TLS files are not in what decides about records.
 		rc := replayConfig(o.Config, i)
-		rc.Patience, rc.Log, rc.Control = o.Patience, o.Log, nil
-		if e := &o.Config.Experiments[i]; e.Control.URL != "" || e.Control.Self {
-			o.Log.Warn("the control is not asked of a capture: noise can't be told", "experiment", e.Name)
-		}
+		rc.Patience, rc.Log = o.Patience, o.Log
 		rc.Done = func(ex *exchange.Exchange, out *replay.Outcome) {
 			q.settle(ex, i, replay.Compared, out, j.compare(i, ex, out, q.stale(ex, i)))
 		}
@@ -192,11 +196,22 @@ func (o *PcapOptions) replay(ctx context.Context, f *capture.File, lines *exchan
 
 	send, endSend := context.WithCancel(context.Background())
 	defer endSend()
-	var sending, replaying, judging errgroup.Group
+	var sending, replaying, admitting, judging errgroup.Group
 	sending.Go(func() error { return j.publisher.Run(send) })
 	for _, x := range j.experiments {
 		replaying.Go(func() error { return x.replayer.Run(ctx) })
 	}
+	admitting.Go(func() error {
+		for e := q.settled(); e != nil; e = q.settled() {
+			again := j.admit(&e.Event, e.results)
+			q.admit(e, len(again))
+			for _, k := range again {
+				x := j.experiments[e.Pairs[k].Experiment]
+				x.replayer.AgainWait(e.Exchange, x.cfg.Compare.Recheck.D(), func(a replay.Again) { q.again(e, k, &a) })
+			}
+		}
+		return nil
+	})
 	judging.Go(func() error {
 		var err error
 		for e := q.take(); e != nil; e = q.take() {
@@ -212,12 +227,13 @@ func (o *PcapOptions) replay(ctx context.Context, f *capture.File, lines *exchan
 	})
 	err = f.Run(ctx, fileSink{s, r})
 	s.close(reassembly.CloseDone)
+	// What is in flight ends by itself, and may be asked once more then.
+	q.close()
+	err = errors.Join(err, admitting.Wait(), judging.Wait())
 	for _, x := range j.experiments {
 		x.replayer.Stop()
 	}
 	err = errors.Join(err, replaying.Wait())
-	q.close()
-	err = errors.Join(err, judging.Wait())
 	ledger := o.ledger(f, s)
 	c := counts(ledger)
 	c.experiments(j.sampler, j.experiments)

@@ -786,8 +786,11 @@ func FuzzReportRecording(f *testing.F) {
 	f.Add([]byte(`{"exchange":{"time":1,"choices":[{"selection":"selected","route":0}],"whole":{"id":"a","client":"10.0.0.1:1","server":"10.0.0.2:80","isn":0,"offset":0,"request":{"method":"GET","target":"/api/1","proto":"HTTP/1.1","host":"","header":[["a","b"]],"framing":"none","body":{"bytes":null,"size":0},"first_byte":1,"last_byte":2},"response":` +
 		answer + `},"replays":[{"experiment":0,"result":"compared","response":` + strings.Replace(answer, "jIjoxf", "jIjoyf", 1) + `}]}}` + "\n" + `{"tick":100000000000}` + "\n"))
 	f.Add([]byte(`{"lost":{"time":1,"result":"gap","count":3}}` + "\n" + `{"tick":-9223372036854775808}` + "\n" + `{"tick":9223372036854775807}` + "\n" + `{"end":{"events":3,"ledger":{"exchanges":{"gap":3}}}}` + "\n"))
+	leg := `{"result":"compared","response":` + answer + `}`
+	f.Add([]byte(`{"exchange":{"time":1,"choices":[{"selection":"selected","route":0}],"whole":{"id":"a","client":"10.0.0.1:1","server":"10.0.0.2:80","isn":0,"offset":0,"request":{"method":"GET","target":"/api/1","proto":"HTTP/1.1","host":"","header":[["a","b"]],"framing":"none","body":{"bytes":null,"size":0},"first_byte":1,"last_byte":2},"response":` +
+		answer + `},"replays":[{"experiment":0,"result":"compared","response":` + strings.Replace(answer, "jIjoxf", "jIjoyf", 1) + `,"control":{"result":"paired","outcome":` + leg + `},"again":{"result":"compared","candidate":` + leg + `,"control":` + leg + `}}]}}` + "\n"))
 	dir := f.TempDir()
-	w, err := recording.Create(recording.Config{Dir: dir, Head: recording.Head{Config: fmt.Sprintf(experimentYAML, "http://10.0.0.9", 4)}})
+	w, err := recording.Create(recording.Config{Dir: dir, Head: recording.Head{Config: fmt.Sprintf(controlYAML, "http://10.0.0.9", "http://10.0.0.8", "50%", "1s")}})
 	if err != nil {
 		f.Fatal(err)
 	}
