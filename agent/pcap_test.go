@@ -701,7 +701,9 @@ func TestReportCapture(t *testing.T) {
 	c := configured(t, experimentYAML, url, 8)
 	o := agent.ReportOptions{
 		Files: []string{path}, Warn: io.Discard, Recorded: func(s verdict.Settings) verdict.Settings { return s },
-		Capture: &agent.PcapOptions{Ports: c.CapturePorts(), Config: c, Version: "test", Terminal: agent.Terminal{Out: io.Discard}, Log: slog.New(slog.DiscardHandler)},
+		Capture: func() (*agent.PcapOptions, error) {
+			return &agent.PcapOptions{Ports: c.CapturePorts(), Config: c, Version: "test", Terminal: agent.Terminal{Out: io.Discard}, Log: slog.New(slog.DiscardHandler)}, nil
+		},
 	}
 	d, err := agent.Report(t.Context(), o)
 	if err != nil {

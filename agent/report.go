@@ -40,9 +40,9 @@ type ReportOptions struct {
 	// Rules is a file with rules, or a configuration, that recordings are
 	// compared by again in place of their own. "" means their own.
 	Rules string
-	// Capture says how a capture file among Files is replayed; Path, Report and
-	// Quiet are set by Report. Nil refuses it.
-	Capture *PcapOptions
+	// Capture says how a capture file among Files is replayed, and is not asked
+	// without one; Path, Report and Quiet are set by Report. Nil refuses it.
+	Capture func() (*PcapOptions, error)
 	// Version of the program, for records of recordings.
 	Version string
 	// Experiments are those that count; none means all.
@@ -236,13 +236,17 @@ func (o *ReportOptions) readCapture(ctx context.Context, b *report.Builder, name
 	case name == "-":
 		return errors.New("standard input is a capture: name the file, to be replayed")
 	case o.Capture == nil:
-		return fmt.Errorf("%s is a capture: to replay it, say where to with --candidate, and the servers' ports with --port", name)
+		return fmt.Errorf("%s is a capture: to replay it, say where to with --candidate, and the servers' ports with --port, or both with --config", name)
 	}
-	p := *o.Capture
+	how, err := o.Capture()
+	if err != nil {
+		return err
+	}
+	p := *how
 	p.Path, p.Report, p.Quiet = name, b, true
 	settings := VerdictSettings(&p.Config.Verdict)
 	o.recorded = &settings
-	_, err := Pcap(ctx, p)
+	_, err = Pcap(ctx, p)
 	return err
 }
 

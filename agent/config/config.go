@@ -201,7 +201,7 @@ type Control struct {
 	// Share of the sampled requests that goes to the control too. Default 10%.
 	Share Rate `yaml:"share"`
 	// Self true asks the captured server once more instead, with safe methods
-	// only. It needs a guard. Default false.
+	// only. It needs a guard; captures, which have none, refuse it. Default false.
 	Self bool `yaml:"self"`
 	// IAcceptExtraLoad must be true with Self. Default false.
 	IAcceptExtraLoad bool `yaml:"i_accept_extra_load"`

@@ -401,6 +401,11 @@ func TestOverride(t *testing.T) {
 		{one, Quick{Ports: []uint16{2}}, `f:4:29: experiments[0].match.port: 1 is not captured: add it to capture.ports, at --port`},
 		{one, Quick{Interfaces: []string{"a/b"}}, `--interface: capture.interfaces[0].name: "a/b" is no interface name: write it as ip link shows it, at most 15 bytes`},
 		{two, Quick{Sample: "1%"}, `--sample: the configuration has 2 experiments, a and b: set the key of one by a variable such as SHADOWTAP__EXPERIMENTS__a__SAMPLE__RATE`},
+		{one, Quick{Control: "http://c"}, ""},
+		{one, Quick{Control: "http://a:80"}, `--control: experiments[0].control.url: is the candidate's too, at f:4:72: the control is a second instance of the reference version`},
+		{one, Quick{Control: "c"}, `--control: experiments[0].control.url: has no scheme: write http or https, a host and if need be a port, such as http://users-next:8080`},
+		{two, Quick{Control: "http://c"}, `--control: the configuration has 2 experiments, a and b: set the key of one by a variable such as SHADOWTAP__EXPERIMENTS__a__CONTROL__URL`},
+		{"version: 1\n", Quick{Control: "http://c"}, `--control: is about an experiment, and there is none: add --candidate with the URL of the candidate`},
 		{"version: 1\n", Quick{Sample: "1%"}, `--sample: is about an experiment, and there is none: add --candidate with the URL of the candidate`},
 		{"version: 1\n", Quick{Paths: []string{"/"}, Sample: "1%"}, `--path: is about an experiment, and there is none: add --candidate with the URL of the candidate`},
 	} {
@@ -431,6 +436,38 @@ func TestOverride(t *testing.T) {
 	if e.Name != "a" || e.Candidate.URL != "http://b" || len(e.Routes) != 1 || e.Routes[0].Path != "/b" || e.Sample.Rate != 1_00 ||
 		!slices.Equal(conf.Capture.Ports, []uint16{1, 2}) || !reflect.DeepEqual(conf.Capture.Interfaces, []Interface{{Name: "x"}}) {
 		t.Errorf("got\n%s", conf)
+	}
+}
+
+// TestOverrideControl: all goes to the control of a flag, unless a share was
+// written; the captured server is not asked then.
+func TestOverrideControl(t *testing.T) {
+	const head = "version: 1\ncapture: {ports: [1]}\nexperiments:\n  - {name: a, routes: [{path: /a}], candidate: {url: http://a}"
+	for _, c := range []struct {
+		control string
+		env     []string
+		want    Rate
+	}{
+		{"", nil, 100_00},
+		{", control: {url: http://b}", nil, 100_00},
+		{", control: {url: http://b, share: 5%}", nil, 5_00},
+		{", control: {url: http://b, share: 10%}", nil, 10_00},
+		{", control: {self: true, i_accept_extra_load: true}", nil, 100_00},
+		{"", []string{"SHADOWTAP__EXPERIMENTS__a__CONTROL__SHARE=7%"}, 7_00},
+	} {
+		conf, _, err := Parse("f", []byte(head+c.control+"}\n"), c.env)
+		if err == nil {
+			err = conf.Override(Quick{Control: "http://c"})
+		}
+		if err == nil {
+			err = conf.Check()
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", c.control, err)
+		}
+		if got, want := conf.Experiments[0].Control, (Control{URL: "http://c", Share: c.want}); got != want {
+			t.Errorf("%s %v: got %+v, want %+v", c.control, c.env, got, want)
+		}
 	}
 }
 

@@ -15,6 +15,9 @@ type Quick struct {
 	Ports []uint16
 	// Candidate is the candidate's URL, for --candidate.
 	Candidate string
+	// Control is the URL of the control, for --control. It takes the place of
+	// Self; all that is replayed goes there too unless share was written.
+	Control string
 	// Paths are path patterns, for --path. Without any an experiment that is
 	// made gets "/", which is every path.
 	Paths []string
@@ -35,10 +38,10 @@ func QuickExperiment(q Quick) (*Config, error) {
 	return c, nil
 }
 
-// Override lays the command line over the configuration. Candidate, Paths and
-// Sample are for the one experiment that there is, or for one that a candidate
-// makes; with several experiments they are an error. Errors about what was set
-// name the flag.
+// Override lays the command line over the configuration. Candidate, Control,
+// Paths and Sample are for the one experiment that there is, or for one that a
+// candidate makes; with several experiments they are an error. Errors about what
+// was set name the flag.
 func (c *Config) Override(q Quick) error {
 	var r report
 	if len(q.Interfaces) > 0 {
@@ -56,6 +59,8 @@ func (c *Config) Override(q Quick) error {
 	switch {
 	case q.Candidate != "":
 		flag = "--candidate"
+	case q.Control != "":
+		flag = "--control"
 	case len(q.Paths) > 0:
 		flag = "--path"
 	case q.Sample != "":
@@ -69,8 +74,15 @@ func (c *Config) Override(q Quick) error {
 		for i := range names {
 			names[i] = c.Experiments[i].Name
 		}
-		r.add(Source{Name: flag}, "", "the configuration has %d experiments, %s: set the key of one by a variable such as %sEXPERIMENTS__%s__SAMPLE__RATE",
-			n, joinWords(names, "and"), envKey, names[0])
+		key := "SAMPLE__RATE"
+		switch flag {
+		case "--candidate":
+			key = "CANDIDATE__URL"
+		case "--control":
+			key = "CONTROL__URL"
+		}
+		r.add(Source{Name: flag}, "", "the configuration has %d experiments, %s: set the key of one by a variable such as %sEXPERIMENTS__%s__%s",
+			n, joinWords(names, "and"), envKey, names[0], key)
 		return r.err()
 	case n == 0 && q.Candidate == "":
 		r.add(Source{Name: flag}, "", "is about an experiment, and there is none: add --candidate with the URL of the candidate")
@@ -85,6 +97,13 @@ func (c *Config) Override(q Quick) error {
 	if q.Candidate != "" {
 		e.Candidate.URL = q.Candidate
 		c.Mark("experiments[0].candidate.url", "--candidate")
+	}
+	if q.Control != "" {
+		e.Control.URL, e.Control.Self, e.Control.IAcceptExtraLoad = q.Control, false, false
+		c.Mark("experiments[0].control.url", "--control")
+		if _, written := c.sources["experiments[0].control.share"]; !written {
+			e.Control.Share = 100_00
+		}
 	}
 	if len(q.Paths) > 0 {
 		e.Routes = newRoutes(q.Paths)

@@ -21,13 +21,17 @@ func pcapCommand() *cli.Command {
 		Name:  "pcap",
 		Usage: "read a capture file through the same pipeline",
 		UsageText: "shadowtap pcap --port 8080 FILE\nshadowtap pcap --exchanges --ports 80,8080 FILE\n" +
-			"shadowtap pcap --port 8080 --candidate http://localhost:3001 [--record DIR] FILE",
+			"shadowtap pcap --port 8080 --candidate http://localhost:3001 [--record DIR] FILE\n" +
+			"shadowtap pcap --port 8080 --candidate http://localhost:3001 --control http://localhost:3002 FILE",
 		Description: "FILE is pcap or pcapng, - for standard input. Without --exchanges it prints the\n" +
 			"ledger: what became of every packet, byte and exchange.\n\n" +
 			"With --candidate, or the experiments of --config, the requests are replayed and the\n" +
 			"answers compared; divergences go to the configuration's sinks, else to the terminal,\n" +
 			"and the report with the verdict comes at the end. Nothing is shed: reading waits for the\n" +
-			"candidate. The same capture and the same answers give the same records, byte for byte.\n\n" +
+			"servers. The same capture and the same answers give the same records, byte for byte.\n\n" +
+			"With --control, or the configuration's control, a second instance of the version that was\n" +
+			"captured is asked together with the candidate: what it differs in too is noise. The\n" +
+			"configuration's compare.recheck asks published divergences once more.\n\n" +
 			"--record keeps requests and answers so that \"shadowtap report DIR\" can compare them again\n" +
 			"by other rules. They are in the clear there, credentials included: only you may read it.",
 		Flags: append([]cli.Flag{
@@ -47,9 +51,10 @@ func pcapCommand() *cli.Command {
 func replayFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "candidate", Category: replayCategory, Usage: "`URL` of the version under test, http or https"},
+		&cli.StringFlag{Name: "control", Category: replayCategory, Usage: "`URL` of a second instance of the captured version, to tell noise (all that is replayed, or the configuration's share)"},
 		&cli.StringSliceFlag{Name: "path", Category: replayCategory, Usage: "path `PATTERN` that is replayed, as http.ServeMux has them (default: /, every path); repeatable"},
 		&cli.StringFlag{Name: "sample", Category: replayCategory, Usage: "`SHARE` of the requests that is replayed, with a % sign (default: 100%, or the configuration's)"},
-		&cli.BoolFlag{Name: "times", Category: replayCategory, Usage: "put the candidate's times into records and report: then no two runs are alike"},
+		&cli.BoolFlag{Name: "times", Category: replayCategory, Usage: "put the times of candidate and control into records and report: then no two runs are alike"},
 	}
 }
 
@@ -66,9 +71,9 @@ func runPcap(c *cli.Context) (err error) {
 		return err
 	}
 	if o.Config == nil {
-		for _, name := range []string{"path", "sample", "times", "jsonl", "record"} {
+		for _, name := range []string{"control", "path", "sample", "times", "jsonl", "record"} {
 			if c.IsSet(name) {
-				return fmt.Errorf("--%s is about replay: add --candidate with the URL of the candidate", name)
+				return fmt.Errorf("--%s is about replay: add --candidate with the URL of the candidate, or --config with experiments", name)
 			}
 		}
 	} else {
@@ -139,11 +144,11 @@ func replayConfig(c *cli.Context, log *slog.Logger) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := config.Quick{Candidate: c.String("candidate"), Paths: c.StringSlice("path"), Sample: c.String("sample")}
+	q := config.Quick{Candidate: c.String("candidate"), Control: c.String("control"), Paths: c.StringSlice("path"), Sample: c.String("sample")}
 	if q.Ports, err = ports(c); err != nil {
 		return nil, err
 	}
-	if q.Sample == "" && len(cfg.Experiments) == 0 {
+	if q.Sample == "" && q.Candidate != "" && len(cfg.Experiments) == 0 {
 		// Nobody is spared by less.
 		q.Sample = "100%"
 	}

@@ -4,20 +4,25 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
 // A little-endian pcap file of raw IPv4 packets, made by hand
 // (draft-ietf-opsawg-pcap; RFC 791, RFC 9293).
-type pcapFile struct{ bytes.Buffer }
+type pcapFile struct {
+	bytes.Buffer
+	client uint16 // its port
+}
 
 func newPcap() *pcapFile {
-	f := &pcapFile{}
+	f := &pcapFile{client: 40000}
 	f.le32(0xa1b2c3d4)
 	f.Write([]byte{2, 0, 4, 0})
 	f.le32(0, 0, 262144, 101) // zone, accuracy, snap length, LINKTYPE_RAW
@@ -37,12 +42,12 @@ const (
 	ack = 16
 )
 
-// segment adds a packet between 10.0.0.1:40000 and 10.0.0.2:PORT.
+// segment adds a packet between 10.0.0.1:CLIENT and 10.0.0.2:PORT.
 func (f *pcapFile) segment(fromClient bool, port uint16, flags byte, seq, acked uint32, payload string) {
 	client, server := []byte{10, 0, 0, 1}, []byte{10, 0, 0, 2}
-	from, to, sport, dport := client, server, uint16(40000), port
+	from, to, sport, dport := client, server, f.client, port
 	if !fromClient {
-		from, to, sport, dport = server, client, port, 40000
+		from, to, sport, dport = server, client, port, f.client
 	}
 	be := binary.BigEndian
 	ip := []byte{0x45, 0}
@@ -202,6 +207,91 @@ func TestPcapCandidate(t *testing.T) {
 	code, stdout, stderr := call(t, "pcap", "--ports", "80,81", "--candidate", s.URL, "--jsonl", "-", file)
 	if code != 0 || stdout != string(lines) || stderr != report {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
+	}
+}
+
+// A control tells what is noise. The experiments of a configuration all get a line,
+// with pcap and with report, which says the same of the capture as of the recording.
+func TestPcapControl(t *testing.T) {
+	elsewhere(t)
+	f := newPcap()
+	for i := range 60 {
+		f.client++
+		f.get(80, fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: h\r\n\r\n", i), "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"a\":1,\"pod\":0}\n")
+	}
+	if err := os.WriteFile("made.pcap", f.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	serve := func(body string) (string, *atomic.Int32) {
+		asked := new(atomic.Int32)
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			w.Header()["Date"] = nil
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, body)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL, asked
+	}
+	wrong, _ := serve(`{"a":2,"pod":1}` + "\n")
+	right, _ := serve(`{"a":1,"pod":0}` + "\n")
+	control, asked := serve(`{"a":1,"pod":2}` + "\n")
+	said := func(args ...string) string {
+		t.Helper()
+		code, out, errs := call(t, args...)
+		if code != 0 || errs != "" {
+			t.Fatalf("%q: exit code %d, %s", args, code, errs)
+		}
+		out, _, _ = strings.Cut(out, "\nTo compare again")
+		return out
+	}
+	flags := []string{"--port", "80", "--candidate", wrong, "--control", control, "made.pcap"}
+	out := said(append([]string{"pcap", "--jsonl", "out.jsonl", "--record", "kept"}, flags...)...)
+	if n := asked.Load(); n < 60 {
+		t.Errorf("the control was asked %d times", n)
+	}
+	for _, w := range []string{"control    1", "changed $.pod", "Masked: more than half of the control's answers have it too"} {
+		if !strings.Contains(out, w) {
+			t.Errorf("no %q in\n%s", w, out)
+		}
+	}
+	for _, args := range [][]string{append([]string{"report"}, flags...), {"report", "kept"}} {
+		if again := said(args...); again != out {
+			t.Errorf("%q says\n%s\npcap said\n%s", args, again, out)
+		}
+	}
+	lines, err := os.ReadFile("out.jsonl")
+	if err != nil || !strings.Contains(string(lines), `"side":"both"`) || !strings.Contains(string(lines), `"paired":60`) {
+		t.Errorf("records %s, %v", lines, err)
+	}
+
+	write(t, "two.yaml", fmt.Sprintf(`version: 1
+capture: {ports: [80]}
+experiments:
+  - {name: wrong, routes: [{path: /}], sample: {rate: 100%%}, candidate: {url: "%s"}, control: {url: "%s", share: 50%%}}
+  - {name: right, routes: [{path: /}], sample: {rate: 100%%}, candidate: {url: "%s"}}
+`, wrong, control, right))
+	asked.Store(0)
+	out = said("pcap", "--config", "two.yaml", "--jsonl", "two.jsonl", "--record", "two", "made.pcap")
+	if n := asked.Load(); n == 0 || n > 50 {
+		t.Errorf("half of 60, and the control was asked %d times", n)
+	}
+	for _, w := range []string{"60 of 60 diverge", "0 of 60 diverge"} {
+		if !strings.Contains(out, w) {
+			t.Errorf("no %q in\n%s", w, out)
+		}
+	}
+	for _, args := range [][]string{{"report", "--config", "two.yaml", "made.pcap"}, {"report", "two"}, {"report", "--config", "two.yaml", "two"}} {
+		if again := said(args...); again != out {
+			t.Errorf("%q says\n%s\npcap said\n%s", args, again, out)
+		}
+	}
+	if code, _, errs := call(t, "pcap", "--config", "two.yaml", "--control", control, "made.pcap"); code != exitTrouble || !strings.Contains(errs, "SHADOWTAP__EXPERIMENTS__wrong__CONTROL__URL") {
+		t.Errorf("exit code %d, %s", code, errs)
+	}
+	write(t, "none.yaml", "version: 1\ncapture: {ports: [80]}\n")
+	if code, _, errs := call(t, "report", "--config", "none.yaml", "made.pcap"); code != exitTrouble || !strings.Contains(errs, "has no experiment") {
+		t.Errorf("exit code %d, %s", code, errs)
 	}
 }
 

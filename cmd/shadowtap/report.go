@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,15 +30,16 @@ func reportCommand() *cli.Command {
 		Usage: "say what differs, how often, and whether one may promote",
 		UsageText: "shadowtap report [FILE...]\n" +
 			"shadowtap report DIR [--rules FILE]\n" +
-			"shadowtap report --port 8080 --candidate http://localhost:3001 FILE.pcap\n" +
+			"shadowtap report --port 8080 --candidate http://localhost:3001 [--control URL] FILE.pcap\n" +
+			"shadowtap report --config CONFIG FILE.pcap\n" +
 			"shadowtap report --kafka BROKER:9092 --since 24h\n" +
 			"shadowtap report --require promote --experiment users FILE",
 		Description: "Without a source it asks the running agent. FILE holds window and divergence records\n" +
 			"as JSON lines, plain or gzip; - is standard input. DIR is a recording of \"pcap --record\":\n" +
 			"its answers are compared again, by the recorded rules or those of --rules. A capture file is\n" +
-			"replayed to the candidate first, as pcap does. With --kafka it reads the topics of\n" +
-			"all agents, with the client properties of the configuration's first Kafka sink and of\n" +
-			"KAFKA_* variables. Times are UTC.\n\n" +
+			"replayed first, as pcap does, to --candidate or to the candidates of all experiments of\n" +
+			"--config. With --kafka it reads the topics of all agents, with the client properties of\n" +
+			"the configuration's first Kafka sink and of KAFKA_* variables. Times are UTC.\n\n" +
 			"Exit code 0: done, with --require promote only for promote; 1: hold; 3: insufficient;\n" +
 			"2: trouble. Records that can't be read are said and counted.",
 		Flags: append([]cli.Flag{
@@ -102,7 +104,7 @@ func reportOptions(c *cli.Context, now time.Time) (*agent.ReportOptions, error) 
 		Agent: func() (*admin.Client, error) { return client(c) }, Warn: c.App.ErrWriter,
 		Rules: c.String("rules"), Version: version,
 	}
-	if o.Capture, err = captureOptions(c, log); err != nil {
+	if err := captureOptions(c, o, log); err != nil {
 		return nil, err
 	}
 	if !c.IsSet("config") {
@@ -152,24 +154,36 @@ func reportOptions(c *cli.Context, now time.Time) (*agent.ReportOptions, error) 
 	return o, nil
 }
 
-// captureOptions say how a capture file is replayed, if it is to be.
-func captureOptions(c *cli.Context, log *slog.Logger) (*agent.PcapOptions, error) {
-	if !c.IsSet("candidate") {
-		for _, name := range []string{"path", "sample", "times", "port"} {
-			if c.IsSet(name) {
-				return nil, fmt.Errorf("--%s is about a capture that is replayed: add --candidate with the URL of the candidate", name)
-			}
+// captureOptions say how a capture file is replayed, if there is one.
+func captureOptions(c *cli.Context, o *agent.ReportOptions, log *slog.Logger) error {
+	asked := ""
+	for _, name := range []string{"port", "times", "sample", "path", "control", "candidate"} {
+		if c.IsSet(name) {
+			asked = name
 		}
-		return nil, nil
 	}
-	cfg, err := replayConfig(c, log)
-	if err != nil {
-		return nil, err
+	switch where := c.IsSet("candidate") || c.IsSet("config"); {
+	case asked != "" && !where:
+		return fmt.Errorf("--%s is about a capture that is replayed: add --candidate with the URL of the candidate, or --config with experiments", asked)
+	case !where:
+		return nil
 	}
-	return &agent.PcapOptions{
-		Ports: cfg.CapturePorts(), Decapsulate: true, Memory: int64(cfg.Capture.Memory), Config: cfg, Times: c.Bool("times"),
-		Terminal: terminal(c.App.Writer), Version: version, Log: log,
-	}, nil
+	o.Capture = sync.OnceValues(func() (*agent.PcapOptions, error) {
+		cfg, err := replayConfig(c, log)
+		if err != nil {
+			return nil, err
+		}
+		return &agent.PcapOptions{
+			Ports: cfg.CapturePorts(), Decapsulate: true, Memory: int64(cfg.Capture.Memory), Config: cfg, Times: c.Bool("times"),
+			Terminal: terminal(c.App.Writer), Version: version, Log: log,
+		}, nil
+	})
+	if asked == "" {
+		// The configuration may be for its thresholds alone.
+		return nil
+	}
+	_, err := o.Capture()
+	return err
 }
 
 // moment reads a time, or how long ago it was.
