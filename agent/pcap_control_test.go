@@ -167,6 +167,9 @@ func TestPcapControl(t *testing.T) {
 	}
 
 	e := first.doc.Experiments[0]
+	if len(e.Routes) != 1 || len(e.Causes) != 2 {
+		t.Fatalf("%d routes, %d causes in\n%s", len(e.Routes), len(e.Causes), first.text)
+	}
 	if c := e.Counts; c.Selected != n || c.ControlChosen != n || c.Paired != n || c.Both != n/5+n/50 || c.CandidateOnly+c.Both != c.Divergent {
 		t.Errorf("counts %+v", c)
 	}
@@ -415,7 +418,10 @@ func rechecks(t *testing.T, jsonl string) map[int]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := r["recheck"].(map[string]any)
+		c, ok := r["recheck"].(map[string]any)
+		if !ok {
+			t.Fatalf("%d was not asked once more", k)
+		}
 		if c["after_us"] != nil {
 			t.Errorf("%d: a time that differs from run to run: %v", k, c)
 		}
