@@ -38,12 +38,17 @@ func numbered(n int) *exchange.Exchange {
 type legNet struct {
 	fakeNet
 	connect time.Duration
+	// drawn is in connect's stead, when set: it may be called at any time.
+	drawn func() time.Duration
 	// hang makes every connect one that nobody answers.
 	hang bool
 }
 
 func (n *legNet) dial(ctx context.Context, to netip.AddrPort, f func(string, string, syscall.RawConn) error) (net.Conn, error) {
 	d := n.connect
+	if n.drawn != nil {
+		d = n.drawn()
+	}
 	if n.hang {
 		d = time.Hour
 	}
@@ -434,10 +439,17 @@ func TestPairLedger(t *testing.T) {
 				u = v
 				var lock sync.Mutex
 				cand.serve, ctrl.serve = behave(rnd, &lock), behave(rnd, &lock)
+				below := func(ms int) func() time.Duration {
+					return func() time.Duration {
+						lock.Lock()
+						defer lock.Unlock()
+						return time.Duration(rnd.IntN(ms)) * time.Millisecond
+					}
+				}
+				cand.drawn, ctrl.drawn = below(12), below(30)
 				for n := range 400 {
 					lock.Lock()
 					burst, wait, what := rnd.IntN(4), time.Duration(rnd.IntN(8))*time.Millisecond, rnd.IntN(100)
-					cand.connect, ctrl.connect = time.Duration(rnd.IntN(12))*time.Millisecond, time.Duration(rnd.IntN(30))*time.Millisecond
 					lock.Unlock()
 					for i := range burst {
 						if x := numbered(4*n + i); patient {
