@@ -50,15 +50,16 @@ func secure(t *testing.T, h http.HandlerFunc) (*httptest.Server, Config) {
 	return srv, cfg
 }
 
-// serveTLS is serve behind TLS, written out by hand, HTTP/1 only.
-func serveTLS(t *testing.T, f func(c net.Conn, n int)) (*server, Config) {
+// serveTLS is serve behind TLS, written out by hand, with these protocols by
+// ALPN: HTTP/1 without any.
+func serveTLS(t *testing.T, f func(c net.Conn, n int), protocols ...string) (*server, Config) {
 	t.Helper()
 	pair := httptest.NewUnstartedServer(nil)
 	pair.StartTLS()
 	cert := pair.TLS.Certificates[0]
 	pair.Close()
 	s := serve(t, func(c net.Conn, n int) {
-		f(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}}), n)
+		f(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: protocols}), n)
 	})
 	cfg := config("https://" + s.Addr().String())
 	cfg.TLS.CA = pemFile(t, "CERTIFICATE", cert.Certificate[0])

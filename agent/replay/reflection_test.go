@@ -8,12 +8,15 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -283,6 +286,7 @@ func TestReflectAnswers(t *testing.T) {
 		"many services":           {send(listed(many...), nil, nil), "error: it names more than 1000 services"},
 		"messages of two bytes":   {send(listed("s"), one(bomb), nil), "error: file \"bomb.proto\": its types have more than 250000 parts"},
 		"messages in messages":    {send(listed("s"), one(deep), nil), "error: file \"deep.proto\": messages in messages are more than 64 deep"},
+		"many files at once":      {send(listed("s"), one(file("a", many[:600]...), file("b", many[600:]...), file("c", "x", "y", "z")), nil), "error: it names more than 1000 services or files"},
 		"imports without end": {func(q *v1.ServerReflectionRequest, to func(*v1.ServerReflectionResponse) error) error {
 			name := q.GetFileByFilename() + "x"
 			if q.GetFileByFilename() != "" {
@@ -302,7 +306,13 @@ func TestReflectAnswers(t *testing.T) {
 		}, "error: it answers with status 200, grpc-status \"2\", \"broken\""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			addr, _ := serveReflection(t, func(s *grpc.Server) { v1.RegisterServerReflectionServer(s, &reflector{f: tt.f}) })
+			asked := map[string]int{}
+			addr, _ := serveReflection(t, func(s *grpc.Server) {
+				v1.RegisterServerReflectionServer(s, &reflector{f: func(q *v1.ServerReflectionRequest, to func(*v1.ServerReflectionResponse) error) error {
+					asked[q.GetFileByFilename()]++ // streams come one after the other
+					return tt.f(q, to)
+				}})
+			})
 			own := &recorder{}
 			cfg := config("http://" + addr)
 			cfg.OwnReplay = own
@@ -320,11 +330,105 @@ func TestReflectAnswers(t *testing.T) {
 			if got := strings.Join(fileNames(t, set), " "); got != tt.want {
 				t.Errorf("files %s, want %s", got, tt.want)
 			}
+			for name, n := range asked {
+				if name != "" && (n > 1 || name == "a") {
+					t.Errorf("file %s was asked for %d times, and the first answer has a", name, n)
+				}
+			}
 			if bytes.Contains(set, []byte("a comment")) {
 				t.Error("positions in source files are kept")
 			}
 		})
 	}
+}
+
+// TestReflectByHand: peers that do what no gRPC library does.
+func TestReflectByHand(t *testing.T) {
+	answerTo := func(p *peer, a *v1.ServerReflectionResponse, fields ...string) {
+		b, err := proto.Marshal(a)
+		if err != nil {
+			panic(err)
+		}
+		stream := p.request(false)
+		p.head(stream, false, ":status", "200")
+		for piece := range slices.Chunk([]byte(message(string(b))), 16<<10) {
+			p.WriteData(stream, false, piece)
+		}
+		p.head(stream, true, fields...)
+	}
+	long := make([]string, 900) // their questions are more than a window
+	for i := range long {
+		long[i] = strings.Repeat("n", 100) + fmt.Sprint(i)
+	}
+	for name, tt := range map[string]struct {
+		f    func(p *peer)
+		want string
+	}{
+		"another status": {func(p *peer) { p.head(p.request(false), true, ":status", "500", "grpc-status", "0") }, "it answers with status 500, grpc-status \"0\""},
+		"no grpc-status": {func(p *peer) { p.head(p.request(false), true, ":status", "200") }, "it answers with status 200, grpc-status \"\""},
+		"before it has read": {func(p *peer) {
+			answerTo(p, listed(long...), "grpc-status", "0")
+			p.head(p.request(true), true, ":status", "200", "grpc-status", "0")
+			drain(p.Conn)
+		}, "it answers before it has read the questions"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := serve2(t, func(p *peer, _ int) { tt.f(p) })
+			if _, err := idle(t, config(srv.url)).Reflect(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "server reflection: "+tt.want) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestReflectSays: the question's head, in the clear and over TLS.
+func TestReflectSays(t *testing.T) {
+	for _, scheme := range []string{"http", "https"} {
+		heads := make(chan []hpack.HeaderField, len(reflectServices))
+		f := func(c net.Conn, _ int) {
+			if p := newPeer(c); p != nil {
+				stream := p.request(false)
+				heads <- p.list
+				p.head(stream, true, ":status", "404")
+				drain(c)
+			}
+		}
+		cfg := Config{}
+		if scheme == "https" {
+			_, cfg = serveTLS(t, f, http2.NextProtoTLS)
+		} else {
+			cfg = config(serve(t, f).url)
+		}
+		if _, err := idle(t, cfg).Reflect(t.Context()); !errors.Is(err, ErrNoReflection) {
+			t.Fatal(err)
+		}
+		for _, service := range reflectServices {
+			want := []hpack.HeaderField{
+				{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: scheme}, {Name: ":authority", Value: strings.TrimPrefix(cfg.URL, scheme+"://")},
+				{Name: ":path", Value: "/" + service + "/ServerReflectionInfo"},
+				{Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"}, {Name: "x-shadow-test-role", Value: "candidate"},
+			}
+			if got := <-heads; !slices.Equal(got, want) {
+				t.Errorf("asked with %v\nwant %v", got, want)
+			}
+		}
+	}
+}
+
+// TestReflectTime: without an answer it ends after 5s, whatever the caller has.
+func TestReflectTime(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, u *running, n *fakeNet) {
+		n.serve = func(c net.Conn, _ netip.AddrPort) { drain(c) }
+		begin := time.Now()
+		_, err := u.Reflect(t.Context())
+		if took := time.Since(begin); took != 5*time.Second || err == nil || errors.Is(err, ErrOff) {
+			t.Errorf("after %v: %v", took, err)
+		}
+		u.Stop()
+		if _, err := u.Reflect(t.Context()); !errors.Is(err, ErrOff) || n.dials.Load() != 1 {
+			t.Errorf("stopped: %v, %d connections", err, n.dials.Load())
+		}
+	})
 }
 
 // TestReflectStuck: a peer that takes its time is left with the caller's.
