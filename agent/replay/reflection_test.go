@@ -342,6 +342,31 @@ func TestReflectAnswers(t *testing.T) {
 	}
 }
 
+// TestReflectBounds: what is refused while it is read, before anything is made of
+// it.
+func TestReflectBounds(t *testing.T) {
+	answer := func(a *v1.ServerReflectionResponse) error {
+		b, err := proto.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = readReflection([]byte(message(string(b))))
+		return err
+	}
+	_, imports := readProtoFile(file("a", make([]string, reflectFiles+1)...))
+	_, cut := readReflection([]byte{0, 0})
+	for want, err := range map[string]error{
+		"it names more than 1000 services":               answer(listed(strings.Fields(strings.Repeat("s ", reflectFiles+1))...)),
+		"it sends more than 10000 files":                 answer(described(make([][]byte, 10*reflectFiles+1)...)),
+		"file \"a\" has more than 1000 imports":          imports,
+		"its answer is not that of a reflection service": cut,
+	} {
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
 // TestReflectByHand: peers that do what no gRPC library does.
 func TestReflectByHand(t *testing.T) {
 	answerTo := func(p *peer, a *v1.ServerReflectionResponse, fields ...string) {
