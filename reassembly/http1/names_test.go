@@ -31,6 +31,10 @@ func TestNotForReplayByName(t *testing.T) {
 		}
 		return out
 	}
+	// The server gave up waiting before it had the request that stands before its
+	// answer.
+	crossed := dialog(get, "<HTTP/1.1 408 Late\r\nContent-Length: 0\r\n\r\n")
+	crossed[3].Ack = crossed[2].Seq
 	events := "<HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
 	for _, tt := range []struct {
 		name string
@@ -62,6 +66,7 @@ func TestNotForReplayByName(t *testing.T) {
 		{"event stream that the client leaves", dialog(get, events+"Transfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n", ">FIN"), "", "no_response event_stream"},
 		{"an orphan", dialog(ok2), "", "no_request"},
 		{"an orphan before its request", dialog(ok2, get), "", "no_request, no_response"},
+		{"an orphan that crosses a request", crossed, "", "no_request, no_response"},
 		{"a hole in a request's head", hole(dialog(get[:15], ">"+get[15:20], ">"+get[20:], ok2), 3), "", "gap"},
 		{"a hole in an answer's body", hole(dialog(get, ok2[:len(ok2)-2], "<o", "<k", get, ok2), 4), "", "gap"},
 		{"behind a hole in a body of unknown length", hole(dialog(post+"Transfer-Encoding: chunked\r\n\r\n", ">5\r\nab", get, ">FIN", "<FIN"), 3), "", "gap"},
