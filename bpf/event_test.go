@@ -62,6 +62,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(record(eventHeader{Len: 4, Total: 4, Flags: ACK | PSH}, []byte("abcd")))
 	f.Add(record(eventHeader{Seq: 1<<32 - 2, Offset: 3, Len: 4, Total: 7, Flags: SYN | FIN}, []byte("abcdslack")))
 	f.Add(record(eventHeader{VLAN: 0x83, Side: 2}, nil))
+	f.Add(record(eventHeader{Offset: 3, Len: 4, Total: 6}, []byte("abcd"))) // reaches out of the packet
 	f.Add([]byte("short"))
 	f.Fuzz(func(t *testing.T, rec []byte) {
 		ev := Event{Seq: 77, Payload: []byte("old")}

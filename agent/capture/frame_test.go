@@ -341,6 +341,7 @@ func FuzzDecode(f *testing.F) {
 	v6 := ip6(f, layers.IPProtocolIPv6HopByHop, append([]byte{6, 0, 1, 4, 0, 0, 0, 0}, segment6(f, "hello")...))
 	f.Add(uint32(1), ether(v4, 0x88a8, 0x8100), 0)
 	f.Add(uint32(1), ether(v6), 10)
+	f.Add(uint32(1), append(ether(v4), "padding"...), 0)
 	f.Add(uint32(0), append([]byte{2, 0, 0, 0}, v4...), 0)
 	f.Add(uint32(113), be(v4, 0, 1, 6, 1, 2, 3, 0, 0x0800), 0)
 	f.Add(uint32(276), be(v6, 0x86dd, 0, 0, 1, 1, 6, 0, 0, 0, 0), 70000)
