@@ -149,9 +149,13 @@ func TestSkip(t *testing.T) {
 		t.Errorf("%d exchanges are complete, want %d, and one is unparsable: %v", l["exchanges"]["complete"], count, l["exchanges"])
 	}
 	skipped, captured := l["kernel_packets"]["not_wanted"], l["captured_bytes"]["delivered"]
-	t.Logf("kernel packets %v, delivered %d bytes of %d", l["kernel_packets"], captured, all)
+	t.Logf("kernel packets %v, delivered %d bytes of %d: %v", l["kernel_packets"], captured, all, l["delivered_bytes"])
 	if skipped == 0 || captured > all/2 {
 		t.Errorf("%d packets were not wanted, %d bytes of %d captured: %v", skipped, captured, all, l["kernel_packets"])
+	}
+	// What is not HTTP goes both ways.
+	if n, both := l["delivered_bytes"]["unparsable"], uint64(2*2*bigAnswer); n == 0 || n > both/4 {
+		t.Errorf("%d bytes of %d of the connection that is not HTTP were captured", n, both)
 	}
 	a.stop(t)
 }
