@@ -62,24 +62,26 @@ const (
 
 func newShard(cfg shardConfig) (*shard, error) {
 	budget := &reassembly.Budget{Limit: cfg.memory}
-	h2, err := http2.New(http2.Config{Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName})
-	if err != nil {
-		return nil, err
-	}
-	hc := http1.Config{
+	c2 := http2.Config{Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName}
+	c1 := http1.Config{
 		Keeper: cfg.keeper, Sink: cfg.sink, MaxBody: cfg.body, Budget: budget, Domain: domainName,
-		HTTP2: h2.Open, Frames: http2.Frames,
+		Frames: http2.Frames,
 	}
 	rc := reassembly.Config{Budget: budget}
 	var skip *skipper
 	if cfg.maps != nil {
 		skip = &skipper{}
-		hc.Skipper, rc.Skipper = skip, tapSkips{cfg.maps}
+		c1.Skipper, c2.Skipper, rc.Skipper = skip, skip, tapSkips{cfg.maps}
 	}
+	h2, err := http2.New(c2)
+	if err != nil {
+		return nil, err
+	}
+	c1.HTTP2 = h2.Open
 	if cfg.file {
 		rc.HoldTime, rc.HoldSegments = holdTime, holdSegments
 	}
-	h1, err := http1.New(hc)
+	h1, err := http1.New(c1)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ while read -r package; do
   while read -r target; do
     count=$((count + 1))
     echo "=== $package $target"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" || failed+=("$package $target")
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 2s "$package" || failed+=("$package $target")
   done < <(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true)
 done < <(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "${@:-./...}")
 [ "$count" -gt 0 ] || { echo "fuzz: no target found" >&2; exit 1; }

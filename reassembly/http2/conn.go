@@ -361,6 +361,9 @@ func (c *conn) kill() {
 		s.state = sideDead
 		c.release(s)
 	}
+	if s := c.p.cfg.Skipper; s != nil {
+		s.SkipRest(c.tcp)
+	}
 }
 
 // countLate counts the streams up to id that the client opened and nobody can

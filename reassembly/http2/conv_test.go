@@ -252,8 +252,9 @@ type room struct {
 	close   reassembly.Close
 	// refuse is before which segment the parsers are told to; 0 is never. What
 	// is in flight and late then, at the end, goes to gauges.
-	refuse int
-	gauges *[2]uint64
+	refuse  int
+	gauges  *[2]uint64
+	skipper http2.Skipper // nil: nobody is told
 }
 
 // run puts the segments through the assembler and the parsers.
@@ -264,7 +265,7 @@ func (r room) run(t testing.TB, segs []seg) *result {
 		r.budget = 64 << 20
 	}
 	budget := &reassembly.Budget{Limit: r.budget}
-	h2, err := http2.New(http2.Config{Keeper: col, Sink: col, Budget: budget, MaxBody: r.maxBody})
+	h2, err := http2.New(http2.Config{Keeper: col, Sink: col, Budget: budget, MaxBody: r.maxBody, Skipper: r.skipper})
 	if err != nil {
 		t.Fatal(err)
 	}

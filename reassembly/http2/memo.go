@@ -30,7 +30,7 @@ type memo struct {
 	// hashes are those of the n known blocks; the eldest is replaced, at last.
 	hashes  [memoBlocks]uint32
 	n, last uint8
-	known   *[memoBlocks]known
+	known   [memoBlocks]*known
 	taken   int64 // bytes from the budget
 }
 
@@ -38,6 +38,11 @@ type memo struct {
 type known struct {
 	block []byte
 	said  section
+}
+
+// cost is what it takes in memory, in bytes.
+func (k *known) cost() int64 {
+	return int64(unsafe.Sizeof(*k)) + int64(len(k.block)) + k.said.cost()
 }
 
 // find gives what a block said, or nil. hash is for learn.
@@ -51,8 +56,8 @@ func (m *memo) find(p *Parser, block []byte) (said *section, hash uint32) {
 	return nil, hash
 }
 
-// learn remembers what a block said, if it comes for the second time and half of
-// the budget is free: exchanges need that more.
+// learn remembers what a block said, if it comes for the second time. All that is
+// remembered takes a sixteenth of the budget at most: exchanges need it more.
 func (m *memo) learn(p *Parser, hash uint32, block []byte, said *section) {
 	if said.over || said.size > memoText || len(said.fields) > memoFields {
 		return
@@ -62,35 +67,38 @@ func (m *memo) learn(p *Parser, hash uint32, block []byte, said *section) {
 		m.next = (m.next + 1) % memoBlocks
 		return
 	}
-	b := p.cfg.Budget
-	cost := int64(len(block)) + said.cost()
-	if m.known == nil {
-		cost += int64(unsafe.Sizeof(*m.known))
-	}
-	if b.Used()+cost > b.Limit/2 || !b.Take(cost) {
+	k := &known{block: bytes.Clone(block), said: section{fields: slices.Clone(said.fields), size: said.size}}
+	if cost := k.cost(); p.remembered+cost > p.cfg.Budget.Limit/16 || !m.take(p, cost) {
 		return
 	}
-	m.taken += cost
-	if m.known == nil {
-		m.known = new([memoBlocks]known)
-	}
 	at := m.last
-	k := &m.known[at]
 	if m.last = (at + 1) % memoBlocks; m.n < memoBlocks {
 		m.n++
 	} else {
-		old := int64(len(k.block)) + k.said.cost()
-		m.taken -= old
-		b.Give(old)
+		m.give(p, m.known[at].cost())
 	}
-	m.hashes[at] = hash
-	*k = known{block: bytes.Clone(block), said: section{fields: slices.Clone(said.fields), size: said.size}}
+	m.hashes[at], m.known[at] = hash, k
+}
+
+func (m *memo) take(p *Parser, n int64) bool {
+	if !p.cfg.Budget.Take(n) {
+		return false
+	}
+	m.taken += n
+	p.remembered += n
+	return true
+}
+
+func (m *memo) give(p *Parser, n int64) {
+	p.cfg.Budget.Give(n)
+	m.taken -= n
+	p.remembered -= n
 }
 
 // forget gives up what is remembered, of a table that is another one now.
 func (m *memo) forget(p *Parser) {
 	if m.n > 0 {
-		p.cfg.Budget.Give(m.taken)
+		m.give(p, m.taken)
 		*m = memo{}
 	}
 }

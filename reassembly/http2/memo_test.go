@@ -281,12 +281,24 @@ func TestMemoryOfRepeatedBlocks(t *testing.T) {
 				t.Errorf("%d bytes for a block with fields of 150", most)
 			case !tt.learns && most != 0:
 				t.Errorf("%d bytes of a budget that is half taken", most)
-			case most > 16<<10:
+			case most > 8<<10: // four
 				t.Errorf("%d bytes for %d blocks", most, tt.blocks)
 			}
 			if tt.change != "" {
 				if c.request(to, tt.change); budget.Used() != before {
 					t.Errorf("%d bytes are taken when the table has changed, before %d", budget.Used(), before)
+				}
+			}
+			// What was given back is there for others.
+			for i := range 100 {
+				for range 3 {
+					c.request(to, long)
+				}
+				if tt.learns && tt.change != "" && budget.Used() == before {
+					t.Fatalf("nothing is remembered the %d. time", i)
+				}
+				if tt.change != "" {
+					c.request(to, tt.change)
 				}
 			}
 			if a.Close(reassembly.CloseStopped); budget.Used() != 0 {

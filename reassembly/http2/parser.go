@@ -48,6 +48,16 @@ type Config struct {
 	Budget *reassembly.Budget
 	// Domain names the domains of taps. Nil means all are "".
 	Domain func(uint16) string
+	// Skipper is told of connections of which nothing can be used any more. Nil
+	// means nobody is.
+	Skipper Skipper
+}
+
+// Skipper may keep bytes from being captured; an Assembler is one. What comes all
+// the same is counted. It is called inside Data and Gap.
+type Skipper interface {
+	// SkipRest: nothing of either direction is used any more.
+	SkipRest(c *reassembly.Conn)
 }
 
 // Parser is the factory of one shard's HTTP/2 connections. Not safe for
@@ -57,17 +67,19 @@ type Parser struct {
 	st  exchange.Stats
 	// section is that of the block at hand: decoded, or the memo's. decoder is
 	// the one that emits to decoded.
-	section  *section
-	decoded  section
-	decoder  *hpack.Decoder
-	seed     maphash.Seed
-	head     exchange.Head
-	flow     exchange.Flow
-	out      exchange.Complete
-	refused  bool    // by Refuse
-	streams  *stream // free list
-	conns    *conn   // free list
-	decoders []*hpack.Decoder
+	section *section
+	decoded section
+	decoder *hpack.Decoder
+	seed    maphash.Seed
+	// remembered is what all memos take of the budget, in bytes.
+	remembered int64
+	head       exchange.Head
+	flow       exchange.Flow
+	out        exchange.Complete
+	refused    bool    // by Refuse
+	streams    *stream // free list
+	conns      *conn   // free list
+	decoders   []*hpack.Decoder
 }
 
 // New makes a Parser.
