@@ -59,6 +59,7 @@ func TestJSON(t *testing.T) {
 		{"element left out in front", `[{"id":1},{"id":2},{"id":3}]`, `[{"id":2},{"id":3}]`, Divergent, d(`body removed $[0] {"id":1}|`)},
 		{"element put in", `[1,2]`, `[1,9,8,2]`, Divergent, d("body added $[1] |9", "body added $[2] |8")},
 		{"element put in, others spelled differently", `[{"a":1,"b":1},{"a":2,"b":2}]`, `[7,{"b":1.0,"a":1},{"b":2.0,"a":2}]`, Divergent, d("body added $[0] |7")},
+		{"elements that differ in their second member", `[{"a":1,"b":1},{"a":2,"b":2}]`, `[{"a":1.0,"b":3},{"a":2.0,"b":4}]`, Divergent, d("body changed $[0].b 1|3", "body changed $[1].b 2|4")},
 		{"longer and changed", `[1,2]`, `[3,4,5]`, Divergent, d("body changed $[0] 1|3", "body changed $[1] 2|4", "body added $[2] |5")},
 		{"reordered", `{"a":[1,2,3,4]}`, `{"a":[4,3,2,1.0]}`, Divergent, d("body reordered $.a [1,2,3,4]|[4,3,2,1.0]")},
 		{"two swapped", `[0,1,2,9]`, `[0,2,1,9]`, Divergent, d("body reordered $ [0,1,2,9]|[0,2,1,9]")},

@@ -234,6 +234,7 @@ func TestForm(t *testing.T) {
 	expectBody(t, form, "a=1+2", "a=1%202&")
 	expectBody(t, form, "a=1&b=2", "b=3&a=1", "changed $.b 2|3")
 	expectBody(t, form, "a=1&a=2", "a=2&a=1", "reordered $.a [\"1\",\"2\"]|[\"2\",\"1\"]")
+	expectBody(t, form, "a=1&b=0&a=2", "b=0&a=1&a=3", "changed $.a[1] 2|3")
 	expectBody(t, form, "a=1", "a=1&a=2&c", "added $.a[1] |2", "added $.c |")
 	expectBody(t, form, "a%5Bb%5D=%zz", "a[b]=%zy", "changed $['a[b]'] %zz|%zy")
 	expectRuled(t, RuleConfig{IgnoreJSON: []string{"$.ts"}}, form, "ts=1&x=1", "x=1&ts=2", "~changed $.ts 1|2")
