@@ -13,6 +13,7 @@ func TestDiffCommand(t *testing.T) {
 		"b.http":     "HTTP/2 200\r\ncontent-type: application/json\r\n\r\n{\"b\":[1,2.0],\"a\":1}",
 		"c.http":     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"a\":1,\"b\":[2,1]}",
 		"rules.yaml": "arrays: [{json: $.b, as: set}]\n",
+		"order.yaml": "ignore: {json: [$.b]}\n",
 		"bad.yaml":   "arrays: [{json: $.b.., as: set}]\n",
 	} {
 		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
@@ -27,6 +28,8 @@ func TestDiffCommand(t *testing.T) {
 		{"a.http b.http", 0, "equal\n", ""},
 		{"a.http c.http", 1, "body $.b: reordered\n  - [1,2]\n  + [2,1]\ndifferent: 1 difference\n", ""},
 		{"a.http c.http --rules rules.yaml", 0, "equal\n", ""},
+		{"a.http c.http --rules order.yaml", 0, "equal but for what is ignored: 1 difference\n", ""},
+		{"a.http c.http --rules order.yaml --ignored", 0, "ignore.json[0]", ""},
 		{"--json a.http c.http", 1, `"path": "$.b"`, ""},
 		{"--rules bad.yaml a.http c.http", 2, "", `shadowtap: bad.yaml:1:22: arrays[0].json: "$.b.." at byte 6: want a name`},
 		{"a.http", 2, "", "shadowtap: two files are needed"},
