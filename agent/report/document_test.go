@@ -273,6 +273,49 @@ func TestOtherTimes(t *testing.T) {
 	}
 }
 
+// What a report can't speak of is said: noise without a control, and latency
+// without times.
+func TestNotSeen(t *testing.T) {
+	const (
+		noControl = "no control was asked"
+		noPair    = "the control gave no pair for 100 requests"
+		cold      = "latency is not known: all 60 pairs with times came while warming up or on new connections"
+		noTimes   = "the times of the candidate were not taken"
+		untimed   = "the times of candidate and control were not taken"
+	)
+	times := verdict.Histogram{100: 50}
+	for _, tt := range []struct {
+		name   string
+		change func(w *verdict.Window)
+		want   []string
+	}{
+		{"a capture", func(w *verdict.Window) { w.Equal, w.Divergent = 900, 100 }, []string{noControl, noTimes}},
+		{"nothing diverges", func(*verdict.Window) {}, []string{noTimes}},
+		{"all fail", func(w *verdict.Window) { w.Equal, w.Divergent, w.Failed = 0, 1000, map[string]int64{"connect": 1000} }, nil},
+		{"with times", func(w *verdict.Window) {
+			w.Equal, w.Divergent, w.ReferenceTTFB, w.CandidateTTFB = 900, 100, times, times
+		}, []string{noControl}},
+		{"a dead control", func(w *verdict.Window) { w.Equal, w.Divergent, w.ControlChosen, w.ControlFailed = 900, 100, 100, 100 }, []string{noPair}},
+		{"a control", func(w *verdict.Window) { w.Equal, w.Divergent, w.ControlChosen, w.Paired = 900, 100, 100, 100 }, []string{untimed}},
+		{"warming up", func(w *verdict.Window) {
+			w.Equal, w.Divergent, w.ControlChosen, w.Paired, w.WarmingUp, w.NewConnection = 900, 100, 100, 100, 50, 10
+		}, []string{cold}},
+	} {
+		b := newBuilder(t, Config{})
+		if err := b.Window(clean(1, 1000, tt.change)); err != nil {
+			t.Fatal(err)
+		}
+		d := document(t, b)
+		text := strings.Join(strings.Fields(render(t, d, TextOptions{})), " ")
+		page := strings.ReplaceAll(renderHTML(t, d), "&#39;", "'")
+		for _, says := range []string{noControl, noPair, cold, noTimes, untimed} {
+			if want := slices.Contains(tt.want, says); strings.Contains(text, says) != want || strings.Contains(page, says) != want {
+				t.Errorf("%s: %q is %v in\n%s", tt.name, says, !want, text)
+			}
+		}
+	}
+}
+
 // A control that is the production server itself is said in every form, with the
 // load it was; another one is not.
 func TestControlSelf(t *testing.T) {

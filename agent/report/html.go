@@ -120,7 +120,7 @@ func (d *Document) view() *view {
 		from, to := d.span()
 		v.Span = span(from, to, time.UTC)
 	}
-	v.Facts = []string{plural(int64(agents(d)), "agent"), plural(d.Input.Windows, "window"), plural(d.Input.Divergences, "divergence")}
+	v.Facts = []string{plural(int64(agents(d)), "agent"), plural(d.Input.Windows, "window record"), plural(d.Input.Divergences, "divergence record")}
 	for i := range d.Reasons {
 		v.Reasons = append(v.Reasons, d.Reasons[i].Text)
 	}

@@ -85,7 +85,7 @@ func (p *page) front() {
 	if len(d.Experiments) > 0 {
 		facts = append(facts, span(from, to, p.o.Location))
 	}
-	facts = append(facts, plural(int64(agents(d)), "agent"), plural(d.Input.Windows, "window"), plural(d.Input.Divergences, "divergence"))
+	facts = append(facts, plural(int64(agents(d)), "agent"), plural(d.Input.Windows, "window record"), plural(d.Input.Divergences, "divergence record"))
 	if all := strings.Join(facts, ", "); len(d.Word)+2+len(all) <= p.o.Width {
 		p.line(p.word(d.Word), "  ", p.dim(all))
 	} else {

@@ -245,13 +245,55 @@ func (e *Experiment) unseen() (lines []string) {
 	}); t != "" {
 		lines = append(lines, "left out on purpose: "+t)
 	}
-	if slices.ContainsFunc(e.Routes, func(r verdict.Route) bool { return r.Latency.Word == verdict.LatencyNotMeasured }) {
-		lines = append(lines, "the times of candidate and control were not taken (of a capture they are with --times): latency decides nothing")
+	switch {
+	case c.Paired > 0 || c.Divergent == total(c.Failed):
+	case c.ControlChosen == 0:
+		lines = append(lines, "no control was asked: what two instances of one version differ in too can't be told from a fault, and counts")
+	default:
+		lines = append(lines, "the control gave no pair for "+plural(c.ControlChosen, "request")+": noise can't be told from a fault, and counts")
+	}
+	if l := e.untimed(); l != "" {
+		lines = append(lines, l)
 	}
 	if e.SampledKeysOnly {
 		lines = append(lines, "the sample is by "+e.SampleBy+": all this speaks of the sampled keys alone")
 	}
 	return lines
+}
+
+// untimed says why there is no table of latencies, "" when there is one or nothing
+// was compared.
+func (e *Experiment) untimed() string {
+	alike, measured, compared, left := false, true, int64(0), int64(0)
+	for i := range e.Routes {
+		r := &e.Routes[i]
+		if r.Latency.Pairs > 0 {
+			return ""
+		}
+		measured = measured && r.Latency.Word != verdict.LatencyNotMeasured
+		alike = alike || r.Latency.Word != verdict.LatencyNotAlike
+		compared += r.Divergent.Of
+		left += r.Latency.WarmingUp + r.Latency.NewConnection
+	}
+	switch {
+	case compared == 0:
+		return ""
+	case !measured:
+		return "the times of candidate and control were not taken (of a capture they are with --times): latency decides nothing"
+	case left > 0:
+		return "latency is not known: all " + plural(left, "pair") + " with times came while warming up or on new connections"
+	case !alike:
+		return "the times of the candidate were not taken (of a capture they are with --times): latency decides nothing"
+	}
+	return "" // a reason of the routes says it
+}
+
+// total is the sum of counts.
+func total(m map[string]int64) (n int64) {
+	for _, k := range m {
+		n += k
+	}
+	return n
 }
 
 // control says what is special about the control, "" when nothing is.

@@ -128,7 +128,7 @@ func endPcap(out io.Writer, record string, res *agent.PcapResult) error {
 		wrong = append(wrong, fmt.Errorf("the ledger does not balance: %s", i))
 	}
 	if record != "" && len(wrong) == 0 {
-		if _, err := fmt.Fprintf(out, "\nTo compare again by other rules: shadowtap report %s --rules FILE\n", record); err != nil {
+		if _, err := fmt.Fprintf(out, "To compare again by other rules: shadowtap report %s --rules FILE\n", record); err != nil {
 			return err
 		}
 	}

@@ -180,7 +180,7 @@ func TestPcapCandidate(t *testing.T) {
 	if err != nil || strings.Count(string(lines), `"schema":"shadowtap.divergence.v1"`) != 1 || !strings.Contains(string(lines), "hullo") {
 		t.Errorf("records %s, %v", lines, err)
 	}
-	report, _, _ := strings.Cut(out, "\nTo compare again")
+	report, _, _ := strings.Cut(out, "To compare again")
 	if again := run("report", "kept"); again != report {
 		t.Errorf("the recording says\n%s\nthe run said\n%s", again, report)
 	}
@@ -242,7 +242,7 @@ func TestPcapControl(t *testing.T) {
 		if code != 0 || errs != "" {
 			t.Fatalf("%q: exit code %d, %s", args, code, errs)
 		}
-		out, _, _ = strings.Cut(out, "\nTo compare again")
+		out, _, _ = strings.Cut(out, "To compare again")
 		return out
 	}
 	flags := []string{"--port", "80", "--candidate", wrong, "--control", control, "made.pcap"}

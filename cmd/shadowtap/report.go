@@ -49,7 +49,7 @@ func reportCommand() *cli.Command {
 			&cli.StringFlag{Name: "rules", Category: sourceCategory, Usage: "`FILE` with rules for a recording (ignore, equal, arrays, ...), or a configuration"},
 			&cli.StringFlag{Name: "kafka", Category: sourceCategory, Usage: "`BROKERS` to read from, as host:port with commas"},
 			&cli.StringSliceFlag{Name: "topic", Category: sourceCategory, Usage: "`NAME` of a topic; repeatable, or a list with commas (default: those of the configuration)"},
-			&cli.StringFlag{Name: "since", Category: sourceCategory, Usage: "leave out what was before `TIME`: 2026-03-01T12:00:00Z, or 24h ago"},
+			&cli.StringFlag{Name: "since", Category: sourceCategory, Usage: "leave out what was before `TIME`: 2026-03-01T12:00:00Z, or 24h for so long ago"},
 			&cli.StringFlag{Name: "until", Category: sourceCategory, Usage: "leave out what was at `TIME` or later"},
 			&cli.StringFlag{Name: "require", Category: gateCategory, Usage: "`WORD` promote: exit with 0 for it alone"},
 			&cli.StringSliceFlag{Name: "experiment", Category: gateCategory, Usage: "`NAME` of an experiment that counts; repeatable, or a list with commas (default: all)"},
