@@ -234,11 +234,20 @@ func TestLimits(t *testing.T) {
 func TestValuesAreBounded(t *testing.T) {
 	r := compile(t, RuleConfig{MaxValue: 8})
 	v := r.Compare(get(), answer(200, `"0123456789"`, jsonType), answer(200, `"012345ä789"`, jsonType), Input{}).Differences[0]
-	if want := (Value{Kind: ValueString, Text: "01234567", Size: 10, Truncated: true}); v.Reference != want {
+	if want := (Value{Kind: ValueString, Text: "23456789", Size: 10, Offset: 2, Truncated: true}); v.Reference != want {
 		t.Errorf("%+v", v.Reference)
 	}
-	if v.Candidate.Text != "012345ä" || !v.Candidate.Truncated {
+	if v.Candidate.Text != "345ä789" || v.Candidate.Offset != 3 || !v.Candidate.Truncated {
 		t.Errorf("%+v", v.Candidate)
+	}
+	// A string's piece is of what it stands for, and shows where it differs.
+	v = r.Compare(get(), answer(200, `"`+strings.Repeat(`\u0061`, 100)+`b`+strings.Repeat("c", 100)+`"`, jsonType), answer(200, `"`+strings.Repeat("a", 100)+`x"`, jsonType), Input{}).Differences[0]
+	if v.Reference.Text != "aabccccc" || v.Reference.Offset != 98 || v.Reference.Size != 201 || v.Candidate.Text != "aaaaaaax" || v.Candidate.Offset != 93 || v.Candidate.Kind != ValueString {
+		t.Errorf("%+v", v)
+	}
+	v = compile(t, RuleConfig{MaxValue: 8, MaxValues: 3}).Compare(get(), answer(200, `[1,1,1,1,1,1]`, jsonType), answer(200, `[1,1,1,1,1,2]`, jsonType), Input{}).Differences[0]
+	if v.Kind != KindNotFullyCompared || v.Reference.Text != "1,1,1,1]" || v.Candidate.Text != "1,1,1,2]" {
+		t.Errorf("%+v", v)
 	}
 	v = r.Compare(get(), answer(200, `"0123456é"`, jsonType), answer(200, `"\u00e4"`, jsonType), Input{}).Differences[0]
 	if v.Reference.Text != "0123456" || v.Candidate.Text != "ä" || v.Candidate.Size != 2 {

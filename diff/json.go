@@ -128,7 +128,8 @@ func (c *comparison) jsonBody(ref, cand []byte) {
 			Detail: fmt.Sprintf("the candidate is no JSON at byte %d", offCand),
 		})
 	case gotRef == grownFull || gotCand == grownFull:
-		c.add(Difference{Kind: KindNotFullyCompared, Path: c.rootPath(), Reference: c.bytesValue(ref, 0), Candidate: c.bytesValue(cand, 0), Detail: detailValues})
+		at := firstDifference(ref, cand)
+		c.add(Difference{Kind: KindNotFullyCompared, Path: c.rootPath(), Reference: c.bytesValue(ref, at), Candidate: c.bytesValue(cand, at), Detail: detailValues})
 	default:
 		w.steps, w.looked, w.loose = w.steps[:0], 0, false
 		w.at.reset(&c.rules.json, &w.a, &w.b)
@@ -565,6 +566,13 @@ func (c *comparison) addNodes(kind string, i, j int, detail, rule string) {
 	}
 	w := &c.walker
 	d := Difference{Kind: kind, Path: w.path(), Detail: detail, Ignored: rule != "", Rule: rule}
+	if kind == KindChanged && c.longText(i, j) {
+		ref, cand := w.scalarText(&w.a, i, &w.refText), w.scalarText(&w.b, j, &w.candText)
+		k := firstDifference(ref, cand)
+		d.Reference, d.Candidate = c.textValue(ref, k), c.textValue(cand, k)
+		c.add(d)
+		return
+	}
 	if i >= 0 {
 		d.Reference = c.nodeValue(&w.a, i)
 	}
@@ -572,6 +580,14 @@ func (c *comparison) addNodes(kind string, i, j int, detail, rule string) {
 		d.Candidate = c.nodeValue(&w.b, j)
 	}
 	c.add(d)
+}
+
+// longText says whether two nodes are strings of which a Value may show a piece
+// only: that around the first difference then.
+func (c *comparison) longText(i, j int) bool {
+	w := &c.walker
+	return typeOf(w.a.nodes[i].kind()) == ValueString && typeOf(w.b.nodes[j].kind()) == ValueString &&
+		max(len(w.a.raw(i)), len(w.b.raw(j))) > c.rules.limits.value
 }
 
 // path writes the place at which the walk stands.
