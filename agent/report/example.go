@@ -209,10 +209,11 @@ func (d *divergence) example(f *difference) *Example {
 	return e
 }
 
-// size is how much there is to read.
+// size is how much there is to read. What the control has is no burden: it says
+// whose fault it is.
 func (d *divergence) size(f *difference) int {
 	n := len(d.Request.Method) + len(d.Request.URL) + len(f.Path)
-	for _, v := range []*Value{f.Reference, f.Candidate, f.Control} {
+	for _, v := range []*Value{f.Reference, f.Candidate} {
 		if v != nil {
 			n += len(v.Text)
 		}
@@ -302,10 +303,11 @@ func (s *examples) trim() {
 	s.last, s.full = keys[s.limit-1], true
 }
 
-// before orders examples of one key: the smallest, then the earliest, then by
-// content, so that one is the first whatever the order they come in.
+// before orders examples of one key: the smallest, then one with a control, then
+// the earliest, then by content, so that one is the first whatever the order they
+// come in.
 func (e *Example) before(o *Example) bool {
-	c := cmp.Or(cmp.Compare(e.size, o.size), cmp.Compare(e.Time, o.Time), cmp.Compare(e.ExchangeID, o.ExchangeID))
+	c := cmp.Or(cmp.Compare(e.size, o.size), cmp.Compare(btoi(e.Control == nil), btoi(o.Control == nil)), cmp.Compare(e.Time, o.Time), cmp.Compare(e.ExchangeID, o.ExchangeID))
 	if c == 0 {
 		c = bytes.Compare(e.content(), o.content())
 	}

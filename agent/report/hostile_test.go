@@ -179,6 +179,38 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// What the control has makes an example no larger: of two that are as small the
+// one with a control is shown.
+func TestExampleWithAControl(t *testing.T) {
+	with := func(url, text string) []byte {
+		rec := divergenceOf("/", "00000000000000bb", url, "v")
+		rec = bytes.Replace(rec, []byte(`"control":null,"differences"`), []byte(`"control":{"status":200},"differences"`), 1)
+		return bytes.Replace(rec, []byte(`"control":null}]`), []byte(`"control":{"encoding":"utf-8","text":"`+text+`","size":9}}]`), 1)
+	}
+	without := func(url string) []byte { return divergenceOf("/", "00000000000000bb", url, "v") }
+	for _, tt := range []struct {
+		records [][]byte
+		want    string
+		control bool
+	}{
+		{[][]byte{without("/b"), with("/a", "long text")}, "/a", true},
+		{[][]byte{with("/a", "long text"), without("/b")}, "/a", true},
+		{[][]byte{with("/longer", "x"), without("/b")}, "/b", false},
+	} {
+		b := newBuilder(t, Config{})
+		for _, rec := range tt.records {
+			if err := b.Record(rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, e := range b.examples.by {
+			if e.URL != tt.want || (e.Control != nil) != tt.control {
+				t.Errorf("%s is shown, with a control %v; want %s", e.URL, e.Control != nil, tt.want)
+			}
+		}
+	}
+}
+
 // An example of the period's own candidate version is taken before a smaller one
 // of another.
 func TestExampleOfTheVersion(t *testing.T) {
