@@ -57,6 +57,7 @@ func TestEqualByRule(t *testing.T) {
 		{"uuid", one(EqualRule{JSON: "$..id", Type: TypeUUID}), `{"id":"` + u1 + `"}`, `{"id":"` + u2 + `"}`, "~body changed $.id " + u1 + "|" + u2 + " <equal[0]>"},
 		{"uuid, escaped", one(EqualRule{Type: TypeUUID}), `["` + u1 + `"]`, `["\u0030` + u2[1:] + `"]`, "~body changed $[0] " + u1 + "|" + u2 + " <equal[0]>"},
 		{"uuid, one is none", one(EqualRule{Type: TypeUUID}), `["` + u1 + `"]`, `["` + u2[1:] + `x"]`, "body changed $[0] " + u1 + "|" + u2[1:] + "x"},
+		{"uuid, none is one", one(EqualRule{Type: TypeUUID}), `["a"]`, `["b"]`, "body changed $[0] a|b"},
 		{"uuid, another spelling", one(EqualRule{Type: TypeUUID}), `["` + u1 + `"]`, `["urn:uuid:` + u2 + `"]`, "body changed $[0] " + u1 + "|urn:uuid:" + u2},
 		{"uuid, in braces", one(EqualRule{Type: TypeUUID}), `["{` + u1 + `}"]`, `["{` + u2 + `}"]`, "~body changed $[0] {" + u1 + "}|{" + u2 + "} <equal[0]>"},
 		{"uuid elsewhere", one(EqualRule{JSON: "$.a", Type: TypeUUID}), `{"a":{"b":"` + u1 + `"}}`, `{"a":{"b":"` + u2 + `"}}`, "body changed $.a.b " + u1 + "|" + u2},
