@@ -566,19 +566,63 @@ func (j *job) bodySide(f *diff.Difference, v *diff.Value, resp *exchange.Respons
 
 // piece redacts a text of which only a part is known. A word that is cut may
 // be part of a secret that can't be told any more: the first one is replaced,
-// the last one goes.
+// the last one goes, and with them what is left of a known value of several words.
 func (j *job) piece(text string, v *diff.Value) string {
+	whole := text
 	if v.Truncated && v.Offset+int64(len(text)) < v.Size {
-		text = text[:wordEnd(text)]
+		text = text[:min(wordEnd(text), len(text)-j.begun(whole))]
 	}
 	if v.Offset == 0 {
 		return j.text(text)
 	}
-	n := wordStart(text)
+	n := min(max(wordStart(text), j.ended(whole)), len(text))
 	if end := strings.Index(text, "-----END "); end >= 0 && !strings.Contains(text[:end], "-----BEGIN ") {
 		n = max(n, end) // the tail of a private key
 	}
-	return j.token(fieldValue, text[:n]) + j.text(text[n:])
+	return j.token(fieldValue, text[:n]) + j.keyLinesIn(text[n:])
+}
+
+// maxOverlap bounds how much of a known value is looked for where a piece begins
+// or ends, in bytes.
+const maxOverlap = 512
+
+// ended says how many bytes of a text that was cut off in front are the end of a
+// known value.
+func (j *job) ended(text string) int {
+	return j.overlap(len(text), func(known string, n int) bool { return text[:n] == known[len(known)-n:] })
+}
+
+// begun says how many bytes of a text that was cut off behind are the beginning
+// of a known value.
+func (j *job) begun(text string) int {
+	return j.overlap(len(text), func(known string, n int) bool { return text[len(text)-n:] == known[:n] })
+}
+
+func (j *job) overlap(room int, is func(known string, n int) bool) (most int) {
+	for i := range j.known {
+		for _, known := range [...]string{j.known[i].value, j.known[i].spelled} {
+			for n := min(len(known)-1, room, maxOverlap); n > most; n-- {
+				if is(known, n) {
+					most = n
+				}
+			}
+		}
+	}
+	return most
+}
+
+// keyLinesIn redacts a text that may have lines of a private key in it.
+func (j *job) keyLinesIn(text string) string {
+	if len(j.keyLines) == 0 {
+		return j.text(text)
+	}
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if j.keyLines[strings.TrimSuffix(l, "\r")] {
+			lines[i] = j.token(fieldPrivateKey, strings.TrimSuffix(l, "\r"))
+		}
+	}
+	return j.text(strings.Join(lines, "\n"))
 }
 
 // secretPlace says whether the place of a difference is a secret's, and under

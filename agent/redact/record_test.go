@@ -463,6 +463,47 @@ func TestKnownSecretInATarget(t *testing.T) {
 	}
 }
 
+// Of a known value of several words nothing is left where a piece begins or ends
+// in it, nor of a private key that is cut.
+func TestPiecesOfKnownValues(t *testing.T) {
+	r := newRedactor(t, Config{})
+	const password, key = "alpha beta gamma delta", "-----BEGIN PRIVATE KEY-----\nMIIabcdefghijklmnop\nMIIqrstuvwxyz012345\n-----END PRIVATE KEY-----\n"
+	long := strings.Repeat("x ", 3000)
+	for _, c := range []struct{ name, ref, cand string }{
+		{"begins in it", password + " " + strings.Repeat("x", 1014) + "1 the rest", password + " " + strings.Repeat("x", 1014) + "2 the rest"},
+		{"ends in it", "1 " + strings.Repeat("x", 3058) + " " + password, "2 " + strings.Repeat("x", 3058) + " " + password},
+		{"lines of a key", "cut\nMIIabcdefghijklmnop\nMIIqrstuvwxyz012345\n" + strings.Repeat("y ", 400) + "1", "cut\nMIIabcdefghijklmnop\nMIIqrstuvwxyz012345\n" + strings.Repeat("y ", 400) + "2"},
+	} {
+		quoted := func(s string) string {
+			b, err := json.Marshal(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(b)
+		}
+		body := func(s string) *exchange.Response {
+			text := `{"password":` + quoted(password) + `,"key":` + quoted(key) + `,"log":` + quoted(long+s+long) + `}`
+			return &exchange.Response{Status: 200, Header: exchange.Header{{Name: "Content-Type", Value: "application/json"}}, Body: exchange.Body{Bytes: []byte(text), Size: int64(len(text))}}
+		}
+		rules, err := diff.Compile(diff.RuleConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &exchange.Exchange{Request: &exchange.Request{Method: "GET", Target: "/"}, Response: body(c.ref)}
+		in := &Input{Exchange: x, Candidate: Leg{Response: body(c.cand)}, Experiment: "e", Route: "/"}
+		in.Result = rules.Compare(x.Request, x.Response, in.Candidate.Response, diff.Input{})
+		j := string(r.Record(in).JSON())
+		if !strings.Contains(j, `"path":"$.log"`) || !strings.Contains(j, `"offset":`) {
+			t.Fatalf("%s: no piece in %.2000s", c.name, j)
+		}
+		for _, s := range []string{"alpha", "beta", "gamma", "delta", "MIIqrst"} {
+			if strings.Contains(j, s) {
+				t.Errorf("%s: %q is in %s", c.name, s, j)
+			}
+		}
+	}
+}
+
 func TestSides(t *testing.T) {
 	r := newRedactor(t, Config{JSON: []string{"$.rows[*].x"}})
 	tok := r.tokens.Load().token
