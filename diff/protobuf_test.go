@@ -261,6 +261,12 @@ func TestProtobufAgreesWithTheLibrary(t *testing.T) {
 		if err := proto.Unmarshal(ref, x); err != nil {
 			rt.Fatal(err)
 		}
+		if rapid.Bool().Draw(rt, "as the library would send it") {
+			var err error
+			if cand, err = proto.Marshal(x); err != nil {
+				rt.Fatal(err)
+			}
+		}
 		if err := proto.Unmarshal(cand, y); err != nil {
 			rt.Fatal(err)
 		}
