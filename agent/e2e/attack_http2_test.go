@@ -101,8 +101,8 @@ func http2Attacks() []attack {
 				})
 			},
 			told: func(t *testing.T, b *battle) {
-				if n := b.ended(); n != resets && lostPackets(b.ledger) == 0 {
-					t.Errorf("%d exchanges ended without a line of %d", n, resets)
+				if n := b.ended(); n != resets {
+					b.unseen("%d exchanges ended without a line of %d", n, resets)
 				}
 			},
 		},
@@ -122,8 +122,8 @@ func http2Attacks() []attack {
 				})
 			},
 			told: func(t *testing.T, b *battle) {
-				if n := b.ended(); n != 4*(bombs+1) && lostPackets(b.ledger) == 0 {
-					t.Errorf("%d exchanges ended without a line of %d", n, 4*(bombs+1))
+				if n := b.ended(); n != 4*(bombs+1) {
+					b.unseen("%d exchanges ended without a line of %d", n, 4*(bombs+1))
 				}
 				if len(b.lines) > 0 {
 					t.Errorf("an exchange without an answer: %+v", b.lines[0])

@@ -61,16 +61,34 @@ type battle struct {
 	metrics string
 	lines   []exchangeLine // of attackAddr
 	size    int64          // what the attack sent, where it matters
+	// unproven is what was not seen, and nothing but lost packets excuses.
+	unproven []string
+}
+
+func (b *battle) unseen(format string, values ...any) {
+	b.unproven = append(b.unproven, fmt.Sprintf(format, values...))
 }
 
 // TestAttack attacks the agent at its default memory.
 func TestAttack(t *testing.T) {
 	for _, k := range attacks() {
-		t.Run(k.name, func(t *testing.T) { k.fight(t) })
+		t.Run(k.name, func(t *testing.T) { proven(t, k.fight) })
 	}
 }
 
-func (k attack) fight(t *testing.T) {
+// proven makes a run again that a machine too busy to give the agent time has
+// spoilt: it lost packets, and said so, and what the run is for was not seen.
+func proven(t *testing.T, run func(*testing.T) bool) {
+	t.Helper()
+	for try := 1; !run(t); try++ {
+		if try == 3 || t.Failed() {
+			t.Fatal("packets were lost three times: the machine is too busy for a proof")
+		}
+	}
+}
+
+// fight is one run; false when lost packets kept from sight what it is for.
+func (k attack) fight(t *testing.T) bool {
 	const steady, slow = 200000, 300
 	s := newStage(t)
 	b := &battle{stage: s, r: startReference(t, s, steady+slow)}
@@ -115,13 +133,22 @@ func (k attack) fight(t *testing.T) {
 			missing, b.r.count, lost, strings.Join(b.r.unconfirmed(3), ", "))
 	}
 	if confirmed*2 < b.r.count {
-		t.Errorf("only %d of %d exchanges beside the attack were told", confirmed, b.r.count)
+		b.unseen("only %d of %d exchanges beside the attack were told", confirmed, b.r.count)
 	}
 	t.Attr("attack", fmt.Sprintf("%v; memory at most %d MiB; beside it %d exchanges, %d told; lost %s; connections evicted %s; exchanges %v",
 		took.Round(time.Millisecond), most>>20, b.r.count, confirmed, lossWords(b.ledger), b.metric("shadowtap_evicted_connections_total"), b.ledger["exchanges"]))
 	if k.told != nil {
 		k.told(t, b)
 	}
+	lost := lostPackets(b.ledger) > 0
+	for _, u := range b.unproven {
+		if lost {
+			t.Logf("%s, and packets were lost: again", u)
+		} else {
+			t.Error(u)
+		}
+	}
+	return !lost || len(b.unproven) == 0
 }
 
 // lossWords names why packets were lost, and how many.
@@ -313,7 +340,7 @@ func attacks() []attack {
 			told: func(t *testing.T, b *battle) {
 				// More than fit: something was evicted, and counted.
 				if b.number(t, "shadowtap_evicted_connections_total") == 0 {
-					t.Error("nothing was evicted")
+					b.unseen("nothing was evicted")
 				}
 			},
 		},
@@ -335,13 +362,13 @@ func attacks() []attack {
 			},
 			told: func(t *testing.T, b *battle) {
 				if n := b.ledger["exchanges"]["too_large"]; n == 0 {
-					t.Error("no head was too large")
+					b.unseen("no head was too large")
 				}
 				if b.ledger["exchanges"]["evicted"] == 0 {
-					t.Error("no head was evicted")
+					b.unseen("no head was evicted")
 				}
-				if n := b.ended(); n != 3000 && lostPackets(b.ledger) == 0 {
-					t.Errorf("%d exchanges ended without a line of 3000", n)
+				if n := b.ended(); n != 3000 {
+					b.unseen("%d exchanges ended without a line of 3000", n)
 				}
 			},
 		},
@@ -375,8 +402,8 @@ func attacks() []attack {
 				})
 			},
 			told: func(t *testing.T, b *battle) {
-				if n := b.ended(); n != 8 && lostPackets(b.ledger) == 0 {
-					t.Errorf("%d exchanges ended without a line of 8", n)
+				if n := b.ended(); n != 8 {
+					b.unseen("%d exchanges ended without a line of 8", n)
 				}
 				if len(b.lines) > 0 {
 					t.Errorf("an exchange that did not end: %+v", b.lines[0])
@@ -416,9 +443,9 @@ func attacks() []attack {
 			},
 			told: func(t *testing.T, b *battle) {
 				switch {
-				case len(b.lines) == 1 && b.lines[0].Request.Len == b.size:
-				case len(b.lines) == 0 && lostPackets(b.ledger) > 0 && b.ended() == 1:
-				default:
+				case len(b.lines) == 0:
+					b.unseen("the body has no line")
+				case len(b.lines) > 1 || b.lines[0].Request.Len != b.size:
 					t.Errorf("lines %+v", b.lines)
 				}
 			},

@@ -171,32 +171,39 @@ func TestLossOfCopies(t *testing.T) {
 		least float64
 	}{{0.001, 0.97}, {0.01, 0.90}, {0.05, 0.60}} {
 		t.Run(fmt.Sprintf("%g%%", c.share*100), func(t *testing.T) {
-			l := lossLoad()
-			s, r, file, a := lossStage(t, l, settings{memory: "1GiB"})
-			before := count(t, a)
-			var hidden uint64
-			hide(t, s.node, c.share, func(b *blindfold) {
-				l.start(t).wait(t)
-				hidden = b.count(t)
-			})
-			ledger := a.survived(t, false)
-			after := count(t, a)
-			passed, saw := after.iface-before.iface, after.kernel.sum()-before.kernel.sum()
-			if passed != saw+hidden {
-				t.Errorf("the interface passed %d packets, the taps saw %d and %d were hidden", passed, saw, hidden)
-			}
-			copies := after.kernel["captured"] - before.kernel["captured"] + hidden
-			if got := float64(hidden) / float64(copies); got < c.share/2 || got > c.share*2 {
-				t.Errorf("%.3f %% of the copies were lost", got*100)
-			}
-			if n := lostPackets(ledger); n > 0 {
-				t.Errorf("the taps lost %d packets besides: the machine is too busy for a proof", n)
-			}
-			a.stop(t)
-			requireSurvivors(t, l, r, file, ledger, c.least)
-			t.Attr("lost", fmt.Sprintf("%d copies of %d", hidden, copies))
+			proven(t, func(t *testing.T) bool { return lossOfCopies(t, c.share, c.least) })
 		})
 	}
+}
+
+// lossOfCopies is one run; false when packets were lost besides, and counted.
+func lossOfCopies(t *testing.T, share, least float64) bool {
+	l := lossLoad()
+	s, r, file, a := lossStage(t, l, settings{memory: "1GiB"})
+	before := count(t, a)
+	var hidden uint64
+	hide(t, s.node, share, func(b *blindfold) {
+		l.start(t).wait(t)
+		hidden = b.count(t)
+	})
+	ledger := a.survived(t, false)
+	after := count(t, a)
+	passed, saw := after.iface-before.iface, after.kernel.sum()-before.kernel.sum()
+	if passed != saw+hidden {
+		t.Errorf("the interface passed %d packets, the taps saw %d and %d were hidden", passed, saw, hidden)
+	}
+	copies := after.kernel["captured"] - before.kernel["captured"] + hidden
+	if got := float64(hidden) / float64(copies); got < share/2 || got > share*2 {
+		t.Errorf("%.3f %% of the copies were lost", got*100)
+	}
+	a.stop(t)
+	if n := lostPackets(ledger); n > 0 {
+		t.Logf("the taps lost %d packets besides: again", n)
+		return false
+	}
+	requireSurvivors(t, l, r, file, ledger, least)
+	t.Attr("lost", fmt.Sprintf("%d copies of %d", hidden, copies))
+	return true
 }
 
 // TestLossInRings gives the agent the smallest rings and holds it up again and
@@ -236,7 +243,8 @@ func lossStage(t *testing.T, l *mixedLoad, c settings) (s *stage, r *reference, 
 }
 
 // survived waits until everything that was seen has come to its end, and
-// returns the ledger. With open some exchanges may be in flight for ever.
+// returns the ledger. With open, and where packets were lost, some exchanges may
+// be in flight for ever: the end of their connection may be among these.
 func (a *agent) survived(t *testing.T, open bool) telemetry.Ledger {
 	t.Helper()
 	before, since := "", time.Now()
@@ -247,7 +255,7 @@ func (a *agent) survived(t *testing.T, open bool) telemetry.Ledger {
 		if now != before {
 			before, since = now, time.Now()
 		}
-		settled := open || status.Ledger["exchanges"][telemetry.InFlightKey] == 0
+		settled := open || lostPackets(status.Ledger) > 0 || status.Ledger["exchanges"][telemetry.InFlightKey] == 0
 		return settled && time.Since(since) > 3*time.Second, now
 	})
 	requireBalance(t, status)
