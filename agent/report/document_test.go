@@ -255,6 +255,29 @@ func TestWord(t *testing.T) {
 	}
 }
 
+// Where no route decides it is said why, in every form.
+func TestNoRouteDecides(t *testing.T) {
+	for _, tt := range []struct {
+		routes, pairs int64
+		want          string
+	}{{1, 0, "no request of its routes was to be replayed"}, {101, 1000, "none of its 101 routes has 1 % of the traffic"}} {
+		b := newBuilder(t, Config{})
+		for i := range tt.routes {
+			if err := b.Window(clean(i+1, tt.pairs, func(w *verdict.Window) { w.Route = fmt.Sprintf("/%d", i) })); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := document(t, b)
+		text := strings.Join(strings.Fields(render(t, d, TextOptions{})), " ")
+		if d.Word != verdict.Insufficient || !strings.Contains(text, tt.want) || !strings.Contains(renderHTML(t, d), tt.want) {
+			t.Errorf("%s, want %q in\n%s", d.Word, tt.want, text)
+		}
+		if says := strings.Contains(text, "under 1 % of the traffic"); says != (tt.pairs > 0) {
+			t.Errorf("under 1 %%: %v in\n%s", says, text)
+		}
+	}
+}
+
 // Windows of other times are no holes in the sequence, and no part of the
 // counts.
 func TestOtherTimes(t *testing.T) {

@@ -152,7 +152,7 @@ func (e *Experiment) view(id string, s *Settings) experimentView {
 		Headline: e.headline(s, 200), OverTime: e.overTime(s), PointLength: (time.Duration(e.Timeline.PointSeconds) * time.Second).String(), Unseen: e.unseen(), Control: e.control(),
 	}
 	for i := range e.Reasons {
-		if e.Reasons[i].Code != "routes" || len(e.Routes) == 0 {
+		if e.Reasons[i].Code != "routes" || !e.decided() {
 			v.Reasons = append(v.Reasons, reasonView{string(e.Reasons[i].Word), "", e.Reasons[i].Text})
 		}
 	}

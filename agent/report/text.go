@@ -182,7 +182,7 @@ func (p *page) why(e *Experiment) {
 		said = true
 	}
 	for i := range e.Reasons {
-		if e.Reasons[i].Code != "routes" || len(e.Routes) == 0 {
+		if e.Reasons[i].Code != "routes" || !e.decided() {
 			reason(&e.Reasons[i], "")
 		}
 	}
@@ -358,7 +358,7 @@ func (p *page) routes(e *Experiment) {
 	routeW := len("route")
 	for i := range e.Routes {
 		routeW = max(routeW, screen.Width(p.escape(e.Routes[i].Route)))
-		small += btoi(e.Routes[i].Small)
+		small += btoi(e.Routes[i].Small && e.Routes[i].Share > 0)
 		needs += btoi(e.Routes[i].Word == verdict.Insufficient && e.Routes[i].Further > 0)
 	}
 	const columns = 2 + 12 + 2 + 8 + 2 + 10 + 2 + 9 + 2 + 9
@@ -392,9 +392,9 @@ func (p *page) smallRoutes(e *Experiment) string {
 	var names []string
 	more := 0
 	for i := range e.Routes {
-		if r := &e.Routes[i]; r.Small && len(names) < 5 {
+		if r := &e.Routes[i]; r.Small && r.Share > 0 && len(names) < 5 {
 			names = append(names, p.escape(r.Route))
-		} else if r.Small {
+		} else if r.Small && r.Share > 0 {
 			more++
 		}
 	}

@@ -261,6 +261,12 @@ func (e *Experiment) unseen() (lines []string) {
 	return lines
 }
 
+// decided says whether there is a route that decides, whose reasons say more than
+// those of the experiment.
+func (e *Experiment) decided() bool {
+	return slices.ContainsFunc(e.Routes, func(r verdict.Route) bool { return !r.Small })
+}
+
 // untimed says why there is no table of latencies, "" when there is one or nothing
 // was compared.
 func (e *Experiment) untimed() string {

@@ -284,9 +284,13 @@ func (p *period) judge(s Settings, r *Report) Experiment {
 		e.Bound, e.Unseen.WorstCase = 1, 1
 	}
 	if word := worst(words); word != Promote {
-		text := "no request of its routes was seen"
-		if len(bad) > 0 {
-			text = strings.Join(bad, ", ")
+		text := strings.Join(bad, ", ")
+		switch {
+		case len(bad) > 0:
+		case traffic == 0:
+			text = "no request of its routes was to be replayed"
+		default:
+			text = fmt.Sprintf("none of its %d routes has %s of the traffic, so that none decides", len(e.Routes), percent(smallRoute))
 		}
 		e.Reasons = append(e.Reasons, Reason{Word: word, Code: "routes", Text: text})
 	}

@@ -131,6 +131,10 @@ func TestWords(t *testing.T) {
 			totals("", 2, 0, func(w *Window) { w.Lost = map[string]int64{"gap": 1000} })), nil, Promote, ""},
 		{"what is sampled out was not to be seen", one(14_157, func(w *Window) { w.SampledOut, w.Unsafe, w.Complete = 1e6, 1e6, 2e6+14_157 }), nil, Promote, ""},
 		{"records are missing", []*Window{totals("/a", 1, 14_157, nil), totals("/a", 10, 0, nil)}, nil, Insufficient, "8 of 10 window records did not come"},
+		{"many routes, all of them small", slices.Collect(func(yield func(*Window) bool) {
+			for i := int64(1); i <= 101 && yield(totals(fmt.Sprintf("/%d", i), i, 20_000, nil)); i++ {
+			}
+		}), nil, Insufficient, "none of its 101 routes has 1 % of the traffic"},
 		{"another route is not known", []*Window{totals("/a", 1, 14_157, nil), totals("/b", 2, 200, nil)}, nil, Insufficient, "/b (insufficient)"},
 		{"another route diverges", []*Window{totals("/a", 1, 14_157, nil), totals("/b", 2, 200, diverge(20))}, nil, Hold, "/b (hold)"},
 		{"but it is small", []*Window{totals("/a", 1, 20_000, nil), totals("/b", 2, 200, diverge(20))}, nil, Promote, ""},
