@@ -304,6 +304,17 @@ func TestMultipart(t *testing.T) {
 			t.Errorf("%s: %q, want %q", rule, got, want)
 		}
 	}
+	nested := func(text string) []string {
+		s := "\r\n" + text
+		for i := range 2 * maxNestedParts {
+			boundary := string(rune('a' + i))
+			s = "Content-Type: multipart/mixed; boundary=" + boundary + "\r\n\r\n" + mimeBody(boundary, s)
+		}
+		return []string{s}
+	}
+	if got := compareParts(RuleConfig{}, "mixed", nested("a"), nested("b")); len(got) != 1 || !strings.HasPrefix(got[0], "not_fully_compared $"+strings.Repeat("[0].body", maxNestedParts)+" ") || !strings.HasSuffix(got[0], ";"+detailNestedParts) {
+		t.Errorf("nested deep: %q", got)
+	}
 	cut := mimeBody("x", field("a", "1"))
 	expectBody(t, "multipart/form-data; boundary=x", cut, cut[:len(cut)-8], "not_fully_compared $ "+cut+"|"+cut[:len(cut)-8]+" ;the candidate: multipart is cut or broken in part 0")
 	expectBody(t, "multipart/form-data", "a", "b", "not_fully_compared $ a|b ;the reference: no boundary is declared; the candidate: no boundary is declared")
