@@ -420,6 +420,7 @@ func TestHostileRules(t *testing.T) {
 		{"all near in a set", RuleConfig{Arrays: []ArrayRule{{JSON: "$", As: "set"}}, Equal: []EqualRule{{Tolerance: "1"}}}, list("%d", false), list("%d", true), Divergent},
 		{"sets in sets, all near", RuleConfig{Arrays: []ArrayRule{{JSON: "$", As: "set"}, {JSON: "$..*", As: "set"}}, Equal: []EqualRule{{Tolerance: "1"}}}, nest, strings.Replace(nest, "5", "9", 1), Divergent},
 		{"a long value", RuleConfig{IgnoreValues: []string{"(a*)*b"}}, `"` + strings.Repeat("a", 10*n) + `b1"`, `"` + strings.Repeat("a", 10*n) + `b2"`, Divergent},
+		{"a value beyond what rules look at", RuleConfig{IgnoreValues: []string{"a*b"}}, `"` + strings.Repeat("a", maxRuleText) + `b"`, `"` + strings.Repeat("a", maxRuleText+1) + `b"`, Divergent},
 		{"filters on all", RuleConfig{IgnoreJSON: []string{"$..[?@.a.b[5]]", "$..[?@.k > 1e999999999]"}}, list(`{"k":%d}`, false), list(`{"k":%d}`, true), Divergent},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
