@@ -54,6 +54,14 @@ func compileRules(m *config.Compare, c *config.Config, path string) (*diff.Rules
 			all = append(all, c.ErrorIn(path+rule.Path, rule.Offset, "%q at byte %d: %s", rule.Rule, rule.Offset+1, rule.Reason))
 		}
 	}
+	// In the order of the file, as all errors of a configuration.
+	slices.SortStableFunc(all, func(a, b error) int {
+		var x, y *config.Error
+		if !errors.As(a, &x) || !errors.As(b, &y) {
+			return 0
+		}
+		return cmp.Or(cmp.Compare(x.Source.Line, y.Source.Line), cmp.Compare(x.Source.Column, y.Source.Column))
+	})
 	return nil, all
 }
 

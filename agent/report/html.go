@@ -162,7 +162,7 @@ func (e *Experiment) view(id string, s *Settings) experimentView {
 			if x := &r.Reasons[k]; !r.Small && x.Word == r.Word && x.Code != "masked" && len(v.Reasons) < 30 {
 				text := x.Text
 				if x.Further > 0 {
-					text += "; " + count(x.Further) + " more clean pairs would do"
+					text += "; " + plural(x.Further, "more clean pair") + " would do"
 				}
 				v.Reasons = append(v.Reasons, reasonView{string(x.Word), r.Route, text})
 			}

@@ -172,7 +172,7 @@ func (p *page) why(e *Experiment) {
 			text = where + ": " + text
 		}
 		if r.Further > 0 {
-			text += "; " + count(r.Further) + " more clean pairs would do"
+			text += "; " + plural(r.Further, "more clean pair") + " would do"
 		}
 		p.wrapped("  ", p.escape(text), p.paintOf(r.Word))
 		said = true

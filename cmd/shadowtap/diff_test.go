@@ -14,6 +14,7 @@ func TestDiffCommand(t *testing.T) {
 		"c.http":     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"a\":1,\"b\":[2,1]}",
 		"rules.yaml": "arrays: [{json: $.b, as: set}]\n",
 		"order.yaml": "ignore: {json: [$.b]}\n",
+		"worse.yaml": "arrays: [{json: $.b, as: bag}]\nignore: {aspects: [heder]}\n",
 		"bad.yaml":   "arrays: [{json: $.b.., as: set}]\n",
 	} {
 		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
@@ -32,6 +33,7 @@ func TestDiffCommand(t *testing.T) {
 		{"a.http c.http --rules order.yaml --ignored", 0, "ignore.json[0]", ""},
 		{"--json a.http c.http", 1, `"path": "$.b"`, ""},
 		{"--rules bad.yaml a.http c.http", 2, "", `shadowtap: bad.yaml:1:22: arrays[0].json: "$.b.." at byte 6: want a name`},
+		{"--rules worse.yaml a.http c.http", 2, "", "shadowtap: worse.yaml:1:26: arrays[0].as: \"bag\" at byte 1: is not known: write order or set, or key instead\nworse.yaml:2:20: ignore.aspects[0]"},
 		{"a.http", 2, "", "shadowtap: two files are needed"},
 		{"a.http nowhere.http", 2, "", "shadowtap: open nowhere.http: no such file"},
 		{"a.http rules.yaml", 2, "", "shadowtap: rules.yaml: no HTTP answer"},
