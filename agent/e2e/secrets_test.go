@@ -190,6 +190,9 @@ func TestSecretsStayOnTheNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts["JSON lines"] = string(file)
+	for name, form := range map[string]string{"report": "--json=false", "report, JSON": "--json", "report, HTML": "--html"} {
+		texts[name] = s.node.Run(t, time.Minute, program, "report", form, lines)
+	}
 	for _, m := range broker.Read(t, topic, count, 30*time.Second) {
 		texts["Kafka"] += m.Key + "\n" + fmt.Sprint(m.Headers) + "\n" + m.Payload + "\n"
 	}
@@ -197,7 +200,7 @@ func TestSecretsStayOnTheNode(t *testing.T) {
 	texts["Kafka, windows"] = broker.Raw(t, windowsTopic)
 
 	// What is no secret is there: the places that are searched are not empty.
-	for _, place := range []string{"JSON lines", "Kafka", "Kafka, raw", "terminal"} {
+	for _, place := range []string{"JSON lines", "Kafka", "Kafka, raw", "terminal", "report", "report, JSON", "report, HTML"} {
 		if !strings.Contains(texts[place], "different") {
 			t.Errorf("%s does not have the harmless difference:\n%.2000s", place, texts[place])
 		}
