@@ -350,12 +350,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	deadline := time.Now().Add(a.cfg.Stop.Deadline.D())
+	cut := make(chan struct{})
 	late := time.AfterFunc(a.cfg.Stop.Deadline.D(), func() {
+		defer close(cut)
 		a.log.Warn("stop takes too long: cutting it short", "deadline", a.cfg.Stop.Deadline.D())
 		endReplays() // the sinks have the deadline from Stop
 		endWait()
 	})
-	defer late.Stop()
+	defer func() {
+		if !late.Stop() {
+			<-cut // what it logs belongs to Run
+		}
+	}()
 
 	a.mu.Lock()
 	a.stopping = true
