@@ -333,13 +333,18 @@ func (m *meeting) candidateEnded(o *Outcome, held int64) bool {
 
 // candidateStopped ends the pair of a candidate that was given up.
 func (m *meeting) candidateStopped() {
-	m.mu.Lock()
-	m.over = true
-	held := m.held
-	m.held = 0
-	m.mu.Unlock()
-	m.r.config.Memory.add(-held)
+	m.r.config.Memory.add(-m.abandon())
 	m.r.pairs.end(PairEnd{PairShed, Stopped.String()})
+}
+
+// abandon lets nobody wait for the control any more and gives the memory that the
+// pair held, which is the caller's then.
+func (m *meeting) abandon() (held int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.over = true
+	held, m.held = m.held, 0
+	return held
 }
 
 // controlEnded is called when the control has ended, by its worker, or when it

@@ -144,12 +144,8 @@ func (m *meeting) askBoth() {
 			}
 			return
 		}
-		// Given up: nobody waits for the control.
-		n.mu.Lock()
-		n.over = true
-		held := n.held
-		n.held = 0
-		n.mu.Unlock()
+		// Given up.
+		held := n.abandon()
 		m.r.config.Memory.add(-answer)
 		give(held)
 	}})
