@@ -266,13 +266,7 @@ func TestPcapControlShare(t *testing.T) {
 	if int(k.ControlChosen) != chosen || k.Paired != 0 || k.ControlShed == 0 || k.BreakerOpen == 0 {
 		t.Errorf("with a dead candidate: %+v", k)
 	}
-	d, _, err := reported(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := written(t, d); text != dead.text {
-		t.Errorf("the recording's report is another: %s", firstDifference(dead.text, text))
-	}
+	requireSameReport(t, dir, dead)
 }
 
 // A control that is down costs the pairs, each counted, and no comparison.
@@ -290,13 +284,7 @@ func TestPcapDeadControl(t *testing.T) {
 	if c.Compared != 200 || len(c.Failed) != 0 || c.ControlFailed < 10 || c.ControlFailed+c.ControlShed != 200 || c.Paired != 0 {
 		t.Errorf("%+v", c)
 	}
-	d, _, err := reported(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := written(t, d); text != out.text {
-		t.Errorf("the recording's report is another: %s", firstDifference(out.text, text))
-	}
+	requireSameReport(t, dir, out)
 }
 
 // With Times the times of both are there, and judged.
@@ -310,13 +298,7 @@ func TestPcapControlTimes(t *testing.T) {
 	if l.Pairs+l.NewConnection != 200 || l.Pairs < 100 || l.Quantiles[0].Difference == nil || l.Word == verdict.LatencyNotMeasured {
 		t.Errorf("%+v", l)
 	}
-	d, _, err := reported(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := written(t, d); text != out.text {
-		t.Errorf("the recording's report is another: %s", firstDifference(out.text, text))
-	}
+	requireSameReport(t, dir, out)
 }
 
 // A published divergence is asked once more, after the recheck's time, and no
@@ -379,13 +361,7 @@ func TestPcapRecheck(t *testing.T) {
 				t.Errorf("the second run is another: %s", firstDifference(first.jsonl, second.jsonl))
 			}
 			cand.seed.Store(0)
-			d, _, err := reported(t, dir, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if text, j := written(t, d); text != first.text || !bytes.Equal(j, first.json) {
-				t.Errorf("the recording's report is another: %s", firstDifference(first.text, text))
-			}
+			requireSameReport(t, dir, first)
 			rules := filepath.Join(t.TempDir(), "rules.yaml")
 			if err := os.WriteFile(rules, []byte("ignore: {json: [$.took]}"), 0o600); err != nil {
 				t.Fatal(err)
@@ -481,11 +457,5 @@ verdict:`, good.url)
 	if again := replayed(t, capture, conf(), "", nil); again.text != first.text || again.jsonl != first.jsonl {
 		t.Errorf("the second run is another: %s", firstDifference(first.text, again.text))
 	}
-	d, _, err := reported(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := written(t, d); text != first.text {
-		t.Errorf("the recording's report is another: %s", firstDifference(first.text, text))
-	}
+	requireSameReport(t, dir, first)
 }

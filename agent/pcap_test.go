@@ -342,6 +342,22 @@ func TestPcapSame(t *testing.T) {
 	}
 }
 
+// requireSameReport compares the report of a recording with what the run said.
+func requireSameReport(t *testing.T, dir string, want outcome) {
+	t.Helper()
+	d, warned, err := reported(t, dir, "")
+	if err != nil {
+		t.Fatal(err, warned)
+	}
+	text, j := written(t, d)
+	if text != want.text {
+		t.Errorf("the recording's report is another: %s", firstDifference(want.text, text))
+	}
+	if !bytes.Equal(j, want.json) {
+		t.Errorf("the recording's report as JSON is another: %s", firstDifference(string(want.json), string(j)))
+	}
+}
+
 func firstDifference(a, b string) string {
 	la, lb := strings.Split(a, "\n"), strings.Split(b, "\n")
 	for i := range min(len(la), len(lb)) {
@@ -512,13 +528,7 @@ func TestPcapDeadCandidate(t *testing.T) {
 	if n := c.Failed["connect"]; n < 10 || n > 60 || c.BreakerOpen != 200-n || many.doc.Word != verdict.Hold {
 		t.Errorf("%v failed, %d not sent of %d: %s", c.Failed, c.BreakerOpen, c.Selected, many.doc.Word)
 	}
-	d, _, err := reported(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := written(t, d); text != many.text {
-		t.Errorf("the recording's report is another: %s", firstDifference(many.text, text))
-	}
+	requireSameReport(t, dir, many)
 }
 
 // Errors of the network say nothing of our side of a connection, which is another
@@ -560,13 +570,7 @@ func TestPcapTimes(t *testing.T) {
 			t.Errorf("no times: %v after %v", leg["ttfb_us"], r["replay_lag_us"])
 		}
 	}
-	d, _, err := reported(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := written(t, d); text != out.text {
-		t.Errorf("the recording's report is another: %s", firstDifference(out.text, text))
-	}
+	requireSameReport(t, dir, out)
 }
 
 // A recording that was cut short is read as far as it is whole, and this is said.
@@ -643,13 +647,7 @@ func TestPcapHTTP2(t *testing.T) {
 	if c.Compared != 20 || c.Equal+c.Ignored != 16 || c.Divergent != 4 || len(c.Failed) > 0 {
 		t.Errorf("%+v", c)
 	}
-	d, _, err := reported(t, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, _ := written(t, d); text != out.text {
-		t.Errorf("the recording's report is another: %s", firstDifference(out.text, text))
-	}
+	requireSameReport(t, dir, out)
 }
 
 // A report of a capture replays it first, and says what pcap says. Without a
