@@ -244,7 +244,11 @@ func (a *Agent) newShard(memory int64) (*shard, error) {
 	if a.sampler != nil {
 		k.sample, k.tally = a.sampler.Shard(), newTally(a.windows)
 	}
-	s, err := newShard(shardConfig{keeper: k, sink: k, memory: memory, body: int64(a.cfg.Capture.MaxBody), maps: a.maps})
+	cfg := shardConfig{keeper: k, sink: k, memory: memory, body: int64(a.cfg.Capture.MaxBody), maps: a.maps}
+	if k.sample != nil && k.lines == nil && a.sampler.Foresees() {
+		cfg.unwanted = k.sample.Unwanted
+	}
+	s, err := newShard(cfg)
 	if err != nil {
 		return nil, err
 	}

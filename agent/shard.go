@@ -51,6 +51,8 @@ type shardConfig struct {
 	file bool
 	// maps are those of the tap that is told what nobody wants; nil: none is.
 	maps *bpf.Maps
+	// unwanted knows of requests before they come; nil: nobody does.
+	unwanted func(f *exchange.Flow, isn uint32, offset uint64) bool
 }
 
 // How long a capture file's reader waits for a segment that stands behind its
@@ -72,6 +74,9 @@ func newShard(cfg shardConfig) (*shard, error) {
 	if cfg.maps != nil {
 		skip = &skipper{}
 		c1.Skipper, c2.Skipper, rc.Skipper = skip, skip, tapSkips{cfg.maps}
+		if skip.unwanted = cfg.unwanted; skip.unwanted != nil {
+			c1.Forecaster, rc.Forecaster = skip, tapSkips{cfg.maps}
+		}
 	}
 	h2, err := http2.New(c2)
 	if err != nil {

@@ -3,6 +3,7 @@ package agent
 import (
 	"github.com/shadowtap/shadowtap/bpf"
 	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
 // skipFrom is of how many bytes that are still to come of a body the tap is told that
@@ -14,7 +15,15 @@ const skipFrom = 256 << 10
 
 // skipper stands between the parser of a shard and its assembler, and says what is
 // worth a word to the tap. It belongs to the shard's goroutine.
-type skipper struct{ *reassembly.Assembler }
+type skipper struct {
+	*reassembly.Assembler
+	unwanted func(f *exchange.Flow, isn uint32, offset uint64) bool
+}
+
+// Unwanted implements http1.Forecaster.
+func (s *skipper) Unwanted(f *exchange.Flow, isn uint32, offset uint64) bool {
+	return s.unwanted(f, isn, offset)
+}
 
 // Skip implements http1.Skipper.
 func (s *skipper) Skip(c *reassembly.Conn, d reassembly.Dir, n uint64) {
@@ -47,3 +56,12 @@ func (t tapSkips) Skipped(id uint32) (from, to uint32, over bool) {
 
 // SkipEnd implements reassembly.Skipper.
 func (t tapSkips) SkipEnd(id uint32) { t.maps.SkipEnd(bpf.SkipID(id)) }
+
+// Forecast implements reassembly.Forecaster.
+func (t tapSkips) Forecast(s *reassembly.Stream, start uint32, f *reassembly.Forecast) {
+	k := bpf.Stream(*s)
+	t.maps.Forecast(&k, &bpf.Forecast{
+		Start: start, Step: f.Step, Unwanted: f.Unwanted,
+		First: f.First, Before: f.Before, Head: f.Head, Digits: f.Digits,
+	})
+}

@@ -56,6 +56,9 @@ type Event struct {
 	// how long that is, both in bytes. A packet in one piece has Offset 0
 	// and Total len(Payload).
 	Offset, Total uint32
+	// Skipped is how many bytes of the packet behind Payload have passed and were
+	// not copied, because nobody wants them (Maps.Forecast). No piece of the packet follows then.
+	Skipped uint32
 	// Payload is lent: it lies in the record that was decoded.
 	Payload []byte
 }
@@ -78,7 +81,7 @@ type eventHeader struct {
 	Flags   uint8
 	Side    uint8
 	VLAN    uint8
-	Pad     uint8
+	Rest    uint8
 }
 
 const (
@@ -91,12 +94,14 @@ var (
 	errEventLen    = errors.New("decode event: payload length exceeds the record")
 	errEventOffset = errors.New("decode event: piece lies outside the packet")
 	errEventSide   = errors.New("decode event: unknown side")
+	errEventRest   = errors.New("decode event: what follows the piece is neither copied nor left out")
 )
 
 // Decode reads the ring record rec into ev. Every field of ev is set; Payload
 // is a part of rec and valid as long as that is. The error is one that the
 // program of this package never causes: a record too short for its header or
-// payload, or a piece that lies outside its packet; ev is then unchanged.
+// payload, or a piece that lies outside its packet or leaves nothing out of it though it says
+// so; ev is then unchanged.
 // Decode allocates nothing.
 func Decode(rec []byte, ev *Event) error {
 	if len(rec) < eventHeaderLen {
@@ -105,14 +110,16 @@ func Decode(rec []byte, ev *Event) error {
 	h := rec[:eventHeaderLen:eventHeaderLen]
 	le := binary.LittleEndian
 	n, off, total := le.Uint32(h[68:]), le.Uint32(h[64:]), le.Uint32(h[72:])
-	flags, side, vlan := h[76], h[77], h[78]
+	flags, side, vlan, rest := h[76], h[77], h[78], h[79]
 	switch {
 	case uint64(n) > uint64(len(rec)-eventHeaderLen):
 		return errEventLen
-	case uint64(off)+uint64(n) > uint64(total), n == 0 && total != 0:
+	case uint64(off)+uint64(n) > uint64(total), n == 0 && total != 0 && rest == 0:
 		return errEventOffset
 	case side > SideToClient:
 		return errEventSide
+	case rest > 1, rest == 1 && off+n == total:
+		return errEventRest
 	}
 	seq := le.Uint32(h[48:]) + off
 	flags &= flagMask
@@ -141,6 +148,10 @@ func Decode(rec []byte, ev *Event) error {
 	ev.Lost = le.Uint64(h[8:])
 	ev.Offset = off
 	ev.Total = total
+	ev.Skipped = 0
+	if rest != 0 {
+		ev.Skipped = total - off - n
+	}
 	ev.Payload = rec[eventHeaderLen : eventHeaderLen+int(n) : eventHeaderLen+int(n)]
 	return nil
 }

@@ -26,6 +26,7 @@ func TestLayout(t *testing.T) {
 		{"tap_cpu", cpuWords{}},
 		{"tap_endpoint", endpoint{}},
 		{"tap_skip", &skipWords{}},
+		{"tap_forecast", &forecastWords{}},
 	} {
 		var in *btf.Struct
 		if err := spec.Types.TypeByName(c.name, &in); err != nil {
@@ -55,7 +56,7 @@ func TestLayout(t *testing.T) {
 				named--
 			}
 		}
-		if c.name == "tap_event" || c.name == "tap_endpoint" || c.name == "tap_skip" {
+		if c.name == "tap_endpoint" || c.name == "tap_skip" || c.name == "tap_forecast" {
 			named-- // the padding has a name in Go too, it is zero
 		}
 		if named != 0 {

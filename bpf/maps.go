@@ -90,6 +90,7 @@ type Maps struct {
 	cpus      *ebpf.Map
 	own       *ebpf.Map
 	skips     *ebpf.Map
+	forecasts *ebpf.Map
 	mark      uint32
 	seed      uint32
 	longest   uint32 // payload of the longest record
@@ -97,6 +98,7 @@ type Maps struct {
 	setMemory *mapping
 	set       *settingsWords
 	skip      skipSlots
+	forecast  forecastSlots
 
 	mu       sync.Mutex
 	ownPorts map[uint16]int // how many own endpoints have the port
@@ -183,6 +185,7 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		{tapMapCpus, &m.cpus},
 		{tapMapOwnReplays, &m.own},
 		{tapMapSkips, &m.skips},
+		{tapMapForecasts, &m.forecasts},
 	} {
 		if *v.to, err = ebpf.NewMap(spec.Maps[v.name]); err != nil {
 			return nil, explain("make map "+v.name, err)
@@ -214,6 +217,9 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 	}
 	m.set = (*settingsWords)(unsafe.Pointer(&m.setMemory.bytes[0]))
 	if m.skip, err = mapSkips(m.skips); err != nil {
+		return nil, err
+	}
+	if m.forecast, err = mapForecasts(m.forecasts); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -251,6 +257,7 @@ func (m *Maps) Load(c TapConfig) (*ebpf.Program, error) {
 			tapMapCpus:       m.cpus,
 			tapMapOwnReplays: m.own,
 			tapMapSkips:      m.skips,
+			tapMapForecasts:  m.forecasts,
 		},
 	})
 	if err != nil {
@@ -383,7 +390,7 @@ func (m *Maps) Control(i int) *Control { return &m.control[i] }
 // afterwards.
 func (m *Maps) Close() error {
 	var errs []error
-	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own, m.skips) {
+	for _, v := range append(m.ring, m.rings, m.controls, m.settings, m.cpus, m.own, m.skips, m.forecasts) {
 		errs = append(errs, v.Close())
 	}
 	return errors.Join(errs...)

@@ -92,7 +92,7 @@ func (m *Maps) SkipRest(s *Stream) (id SkipID, ok bool) {
 }
 
 func (m *Maps) takeSkip(s *Stream, kind, from, n, ack uint32) (SkipID, bool) {
-	i := m.skipSlot(s)
+	i := m.slot(s, skipCount)
 	w := &m.skip.words[i]
 	if !w.State.CompareAndSwap(0, skipTaken) {
 		return 0, false
@@ -127,13 +127,13 @@ func (m *Maps) Skipped(id SkipID) (from, to uint32, over bool) {
 // more.
 func (m *Maps) SkipEnd(id SkipID) { m.skip.words[id&(skipCount-1)].State.Store(0) }
 
-// skipSlot is the slot of a stream: index in not_wanted of tap.bpf.c.
-func (m *Maps) skipSlot(s *Stream) uint32 {
+// slot is the place of a stream among count: slot_of of tap.bpf.c.
+func (m *Maps) slot(s *Stream, count uint32) uint32 {
 	i := flowHash(m.seed, s) << 1
 	if s.SrcPort > s.DstPort {
 		i |= 1
 	}
-	return i & (skipCount - 1)
+	return i & (count - 1)
 }
 
 // flowHash is flow_hash of tap.bpf.c.

@@ -147,7 +147,7 @@ func TestSkipPlaces(t *testing.T) {
 		if _, ok := m.SkipRest(s); ok {
 			t.Fatal("the place was given twice")
 		}
-		w := &m.skip.words[m.skipSlot(s)]
+		w := &m.skip.words[m.slot(s, skipCount)]
 		if from, to, over := m.Skipped(id); from != to || over {
 			t.Fatalf("turn %d: [%d, %d), %v", turn, from, to, over)
 		}

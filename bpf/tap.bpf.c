@@ -100,6 +100,14 @@ struct {
 	__type(value, struct tap_skip);
 } skips SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TAP_FORECASTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct tap_forecast);
+} forecasts SEC(".maps");
+
 /* Puts types into the BTF that nothing there refers to; layout_test.go looks for them. */
 const struct {
 	struct tap_event event;
@@ -323,7 +331,6 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct segment *s, s
 	s->ev.seq = bpf_ntohl(tcp.seq);
 	s->ev.ack = bpf_ntohl(tcp.ack);
 	s->ev.flags = tcp.flags;
-	s->ev.pad = 0;
 	return PARSED;
 }
 
@@ -411,14 +418,20 @@ static __always_inline int is_own_replay(const __u8 *addr, __u16 port)
 	return bpf_map_lookup_elem(&own_replays, &key) != 0;
 }
 
-static __always_inline int same_stream(const struct tap_skip *skip, const struct tap_event *ev)
-{
-	const __u64 *a = (const __u64 *)skip->src, *b = (const __u64 *)skip->dst;
-	const __u64 *src = (const __u64 *)ev->src, *dst = (const __u64 *)ev->dst;
+/* Whether the slot of a map is of the event's stream. */
+#define same_stream(slot, ev)                                                                      \
+	({                                                                                         \
+		const __u64 *a_ = (const __u64 *)(slot)->src, *b_ = (const __u64 *)(slot)->dst;    \
+		const __u64 *src_ = (const __u64 *)(ev)->src, *dst_ = (const __u64 *)(ev)->dst;    \
+		(slot)->src_port == (ev)->src_port && (slot)->dst_port == (ev)->dst_port &&        \
+			(slot)->domain == domain && a_[1] == src_[1] && b_[1] == dst_[1] &&        \
+			a_[0] == src_[0] && b_[0] == dst_[0];                                      \
+	})
 
-	return skip->src_port == ev->src_port && skip->dst_port == ev->dst_port &&
-	       skip->domain == domain && a[1] == src[1] && b[1] == dst[1] && a[0] == src[0] &&
-	       b[0] == dst[0];
+/* The place of a stream in maps that have one for each hash; count is a power of two. */
+static __always_inline __u32 slot_of(const struct tap_event *ev, __u32 hash, __u32 count)
+{
+	return (hash << 1 | (ev->src_port > ev->dst_port)) & (count - 1);
 }
 
 /*
@@ -432,7 +445,7 @@ static __always_inline int same_stream(const struct tap_skip *skip, const struct
  */
 static __always_inline int not_wanted(const struct tap_event *ev, __u32 hash)
 {
-	__u32 index = (hash << 1 | (ev->src_port > ev->dst_port)) & (TAP_SKIPS - 1);
+	__u32 index = slot_of(ev, hash, TAP_SKIPS);
 	__u64 run, turn, first, next, off, end;
 	struct tap_skip *skip;
 	__u32 state;
@@ -485,6 +498,113 @@ static __always_inline int not_wanted(const struct tap_event *ev, __u32 hash)
 over:
 	WRITE_ONCE(skip->run, run | TAP_RUN_OVER);
 	return 0;
+}
+
+/*
+ * The length that a head says whose digits are at off, with what it must have before
+ * them. Below 0: it is not as said.
+ */
+static __always_inline __s64 body_length(struct __sk_buff *skb, const struct tap_forecast *f,
+					 __u32 payload, __u32 digits, __u32 head)
+{
+	struct {
+		__u64 before[2];
+		__u8 digits[8];
+	} at;
+	__u64 first[2], length = 0;
+	__u32 end, i;
+
+	if (load(skb, payload, &first) || first[0] != *(const __u64 *)&f->first[0] ||
+	    first[1] != *(const __u64 *)&f->first[8])
+		return -1;
+	if (load(skb, payload + head - 4, &end) || end != 0x0a0d0a0d) /* an empty line */
+		return -1;
+	if (load(skb, payload + digits - 16, &at) ||
+	    at.before[0] != *(const __u64 *)&f->before[0] ||
+	    at.before[1] != *(const __u64 *)&f->before[8])
+		return -1;
+#pragma unroll
+	for (i = 0; i < 8; i++) {
+		__u32 c = at.digits[i];
+
+		if (c == '\r')
+			break;
+		c -= '0';
+		if (c > 9)
+			return -1;
+		length = length * 10 + c;
+		forget(skb, length);
+	}
+	return i == 0 || i == 8 ? -1 : (__s64)length;
+}
+
+/*
+ * How many bytes of a segment are to be copied: all, the head of an answer whose body
+ * nobody wants, or none of a segment that lies wholly in such a body. Two CPUs that see
+ * segments of one stream at the same time may make it copy more.
+ */
+static __always_inline __u64 wanted_bytes(struct __sk_buff *skb, const struct segment *s,
+					  __u32 hash)
+{
+	const struct tap_event *ev = &s->ev;
+	__u32 index = slot_of(ev, hash, TAP_FORECASTS);
+	__u32 state, start, step, head, digits, before, nth;
+	__u64 total = ev->total, unwanted;
+	struct tap_forecast *f;
+	__s64 length;
+
+	f = bpf_map_lookup_elem(&forecasts, &index);
+	if (!f)
+		return total;
+	state = READ_ONCE(f->state);
+	if (likely(!state) || state == TAP_FORECAST_BUSY || !total || !same_stream(f, ev))
+		return total;
+	if (f->of != f->owner || ev->flags & (FIN_SYN_RST | URG)) {
+		f->of = f->owner;
+		f->ack = ev->ack;
+		f->left = 0;
+		return total;
+	}
+	before = f->ack;
+	if (ev->ack == before) {
+		if (f->left < total || f->next != ev->seq) {
+			f->left = 0;
+			return total;
+		}
+		f->next += total;
+		f->left -= total;
+		return total >= TAP_FORECAST_LEAST ? 0 : total;
+	}
+	f->left = 0;
+	if ((__s32)(ev->ack - before) < 0) /* older */
+		return total;
+	f->ack = ev->ack;
+	start = f->start;
+	step = f->step;
+	unwanted = f->unwanted;
+	head = f->head;
+	digits = f->digits;
+	if (READ_ONCE(f->state) != state)
+		return total;
+	nth = before - start;
+	if (nth && step) {
+		nth /= step;
+		if (nth * step != before - start)
+			return total;
+	}
+	if (nth > 63 || !(unwanted >> (nth & 63) & 1))
+		return total;
+	if (head < 32 || head > TAP_FORECAST_HEAD || digits < 16 || digits >= head || total < head)
+		return total;
+	length = body_length(skb, f, s->payload, digits, head);
+	if (length < 0)
+		return total;
+	length += head;
+	if ((__u64)length < total) /* another answer stands behind it */
+		return total;
+	f->next = ev->seq + total;
+	f->left = length - total;
+	return total - head >= TAP_FORECAST_LEAST ? head : total;
 }
 
 /*
@@ -566,11 +686,11 @@ static __always_inline int fill(struct __sk_buff *skb, struct segment *s, struct
 	return TAP_CAPTURED;
 }
 
-/* Copies the payload into the ring, in as many pieces as it takes. */
+/* Copies the payload's first total bytes into the ring, in as many pieces as it takes. */
 static __always_inline int copy(struct __sk_buff *skb, struct segment *s, struct tap_control *ctl,
-				void *ring)
+				void *ring, __u64 total)
 {
-	__u64 total = s->ev.total, done = 0, n, result;
+	__u64 done = 0, n, result;
 	struct tap_event *e;
 
 	/* longest is in read-only memory: the verifier takes its value for the constant it needs. */
@@ -666,7 +786,7 @@ static __always_inline int filter(struct __sk_buff *skb, const __u64 *ports)
 /* What becomes of a segment of TCP. */
 static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct tap_settings *cfg)
 {
-	__u64 now, sides, wanted, result, hash;
+	__u64 now, sides, wanted, result, hash, bytes;
 	struct tap_control *ctl;
 	__u32 shard;
 	void *ring;
@@ -698,7 +818,9 @@ static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct
 		return TAP_NO_PAYLOAD;
 	if (not_wanted(&s->ev, hash))
 		return TAP_NOT_WANTED;
-	if (over_budget(cfg, now, sizeof(struct tap_event) + s->ev.total)) {
+	bytes = wanted_bytes(skb, s, hash);
+	forget(skb, bytes);
+	if (over_budget(cfg, now, sizeof(struct tap_event) + bytes)) {
 		result = TAP_OVER_BUDGET;
 		goto lost;
 	}
@@ -713,11 +835,13 @@ static __always_inline int take(struct __sk_buff *skb, struct segment *s, struct
 	s->ev.side = sides == (TAP_SIDE_TO_SERVER | TAP_SIDE_TO_CLIENT) ? TAP_SIDE_UNKNOWN : sides;
 	if (skb->vlan_present)
 		s->ev.vlan |= TAP_VLAN_METADATA;
+	s->ev.rest = bytes != s->ev.total;
 	forget(skb, wanted);
 	forget(skb, s->ev.vlan);
-	result = copy(skb, s, ctl, ring);
+	forget(skb, s->ev.rest);
+	result = copy(skb, s, ctl, ring, bytes);
 	if (likely(result == TAP_CAPTURED))
-		return result;
+		return s->ev.rest ? TAP_NOT_WANTED : result;
 lost:
 	if (wanted)
 		atomic_add(&ctl->lost, 1);

@@ -66,7 +66,7 @@ struct tap_event {
 	__u8 flags;   /* TCP flags, RFC 9293 section 3.1, as on the wire */
 	__u8 side;
 	__u8 vlan;
-	__u8 pad;
+	__u8 rest; /* 1: what stands behind the piece has passed and was not wanted (tap_forecast) */
 };
 
 /* tap_control.wake */
@@ -120,6 +120,44 @@ struct tap_skip {
 #define TAP_RUN_BEGUN (1ULL << 58)
 #define TAP_RUN_OVER  (1ULL << 59) /* nothing more is skipped */
 #define TAP_RUN_TURN  60	   /* the turn is from this bit on; of another one run says nothing */
+
+/*
+ * What is known of answers that have not begun: which of them nobody wants, and how
+ * their heads look, so that the program finds the length of a body without reading the
+ * head. User space writes all but the last four, state first as TAP_FORECAST_BUSY and
+ * last as a number that it did not have before. Where anything is not as it says, the
+ * segment is copied.
+ *
+ * The program tells requests apart by what the answers acknowledge: where
+ * one asks when it has the answer before, the next request begins at what that
+ * answer acknowledged.
+ */
+struct tap_forecast {
+	__u32 state;
+	__u32 owner;	/* changes with the stream */
+	__u32 start;	/* sequence number at which the request of bit 0 begins */
+	__u32 step;	/* from one request to the next, bytes; 0: there is bit 0 alone */
+	__u64 unwanted; /* bit k: nobody wants the answer to the request at start + k * step */
+	__u8 first[16]; /* what a head begins with */
+	__u8 before[16]; /* what stands before the digits of its Content-Length */
+	__u32 head;	/* length of the head, bytes, at most TAP_FORECAST_HEAD */
+	__u32 digits;	/* offset of those digits, bytes, at least 16 */
+	__u8 src[16];	/* of the answers; IPv6, or IPv4-mapped */
+	__u8 dst[16];
+	__u16 src_port; /* host order */
+	__u16 dst_port; /* host order */
+	__u16 domain;
+	__u16 pad;
+	__u32 of;   /* the owner whose answers the next three are of */
+	__u32 ack;  /* what the last answer acknowledges */
+	__u32 next; /* sequence number of the next byte that nobody wants */
+	__u32 left; /* how many of them there are, bytes */
+};
+
+#define TAP_FORECASTS	   8192 /* slots; a power of two */
+#define TAP_FORECAST_BUSY  0xffffffff
+#define TAP_FORECAST_HEAD  1024
+#define TAP_FORECAST_LEAST 4096 /* so many bytes of a packet are worth leaving out */
 
 /* What all taps share: user space writes all but budget_spent. */
 struct tap_settings {

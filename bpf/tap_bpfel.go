@@ -18,6 +18,7 @@ import (
 const (
 	tapMapControls   = "controls"
 	tapMapCpus       = "cpus"
+	tapMapForecasts  = "forecasts"
 	tapMapOwnReplays = "own_replays"
 	tapMapRings      = "rings"
 	tapMapSettings   = "settings"
@@ -85,6 +86,7 @@ type tapProgramSpecs struct {
 type tapMapSpecs struct {
 	Controls   *ebpf.MapSpec `ebpf:"controls"`
 	Cpus       *ebpf.MapSpec `ebpf:"cpus"`
+	Forecasts  *ebpf.MapSpec `ebpf:"forecasts"`
 	OwnReplays *ebpf.MapSpec `ebpf:"own_replays"`
 	Rings      *ebpf.MapSpec `ebpf:"rings"`
 	Settings   *ebpf.MapSpec `ebpf:"settings"`
@@ -128,6 +130,7 @@ func (o *tapObjects) Close() error {
 type tapMaps struct {
 	Controls   *ebpf.Map `ebpf:"controls"`
 	Cpus       *ebpf.Map `ebpf:"cpus"`
+	Forecasts  *ebpf.Map `ebpf:"forecasts"`
 	OwnReplays *ebpf.Map `ebpf:"own_replays"`
 	Rings      *ebpf.Map `ebpf:"rings"`
 	Settings   *ebpf.Map `ebpf:"settings"`
@@ -138,6 +141,7 @@ func (m *tapMaps) Close() error {
 	return _TapClose(
 		m.Controls,
 		m.Cpus,
+		m.Forecasts,
 		m.OwnReplays,
 		m.Rings,
 		m.Settings,

@@ -1077,7 +1077,7 @@ func TestVerifierCost(t *testing.T) {
 			capabilities = append(capabilities, unix.CAP_PERFMON)
 		}
 		restrict(t, capabilities...)
-		verifierCost(t, 60_000)
+		verifierCost(t, 70_000)
 	})
 }
 

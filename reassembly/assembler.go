@@ -139,6 +139,9 @@ type Config struct {
 	// Skipper keeps bytes from being captured. Nil, as for files: nothing is
 	// skipped.
 	Skipper Skipper
+	// Forecaster does so ahead of answers that have not begun. Nil, as for files: nobody is
+	// told.
+	Forecaster Forecaster
 	// FlowMemory bounds what is queued of one direction behind a hole, in
 	// bytes; beyond it the hole is taken as lost. Zero means 8 MiB, and never
 	// more than a quarter of the budget.
@@ -207,15 +210,16 @@ const (
 
 // Assembler follows the connections of one shard. Not safe for concurrent use.
 type Assembler struct {
-	factory  Factory
-	budget   *Budget
-	skipper  Skipper
-	flowMax  int64
-	holdTime int64
-	holdSegs uint32
-	hold     bool
-	idle     int64
-	linger   int64
+	factory    Factory
+	budget     *Budget
+	skipper    Skipper
+	forecaster Forecaster
+	flowMax    int64
+	holdTime   int64
+	holdSegs   uint32
+	hold       bool
+	idle       int64
+	linger     int64
 
 	conns  map[key]*Conn
 	order  []*Conn // every connection once, for the rounds of Tick
@@ -259,16 +263,17 @@ func New(cfg Config) (*Assembler, error) {
 		cfg.Linger = 10 * time.Second
 	}
 	return &Assembler{
-		factory:  cfg.Factory,
-		budget:   cfg.Budget,
-		skipper:  cfg.Skipper,
-		flowMax:  min(cfg.FlowMemory, cfg.Budget.Limit/4),
-		holdTime: int64(cfg.HoldTime),
-		holdSegs: uint32(cfg.HoldSegments),
-		hold:     cfg.HoldTime > 0 || cfg.HoldSegments > 0,
-		idle:     int64(cfg.Idle),
-		linger:   int64(cfg.Linger),
-		conns:    make(map[key]*Conn),
+		factory:    cfg.Factory,
+		budget:     cfg.Budget,
+		skipper:    cfg.Skipper,
+		forecaster: cfg.Forecaster,
+		flowMax:    min(cfg.FlowMemory, cfg.Budget.Limit/4),
+		holdTime:   int64(cfg.HoldTime),
+		holdSegs:   uint32(cfg.HoldSegments),
+		hold:       cfg.HoldTime > 0 || cfg.HoldSegments > 0,
+		idle:       int64(cfg.Idle),
+		linger:     int64(cfg.Linger),
+		conns:      make(map[key]*Conn),
 	}, nil
 }
 
@@ -371,6 +376,9 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 	}
 	if n > 0 {
 		a.data(c, h, p, s, seq)
+	}
+	if s.Skipped > 0 {
+		a.leftOut(c, h, seq+uint32(n), s.Skipped)
 	}
 	if s.Flags&(FIN|RST) != 0 {
 		a.fin(c, h, p, s, seq)

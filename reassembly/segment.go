@@ -52,6 +52,9 @@ type Segment struct {
 	// Lost is how many selected segments the tap's ring could not take so
 	// far. Always 0 from files.
 	Lost uint64
+	// Skipped is how many bytes behind Payload have passed and were not captured
+	// (Forecaster).
+	Skipped uint32
 	// Payload is lent for the call.
 	Payload []byte
 }

@@ -307,7 +307,7 @@ func (s *shard) segment() {
 	s.seg = reassembly.Segment{
 		Src: e.Src, Dst: e.Dst, SrcPort: e.SrcPort, DstPort: e.DstPort, Tap: e.Tap, Domain: e.Domain,
 		Seq: e.Seq, Ack: e.Ack, Flags: reassembly.Flags(e.Flags), Side: reassembly.Side(e.Side),
-		Time: s.clock.epoch(e.Time), Lost: e.Lost, Payload: e.Payload,
+		Time: s.clock.epoch(e.Time), Lost: e.Lost, Skipped: e.Skipped, Payload: e.Payload,
 	}
 	s.sink.Segment(&s.seg)
 }

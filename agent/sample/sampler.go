@@ -18,6 +18,9 @@ type Sampler struct {
 	detector    *detector
 	now         func() time.Time
 	entries     int
+	// highest is the highest rate of any route, where every experiment goes by
+	// request; else it takes all.
+	highest Rate
 
 	mu sync.Mutex // for making shards
 	// shards is replaced, never changed.
@@ -41,9 +44,22 @@ func New(c Config) (*Sampler, error) {
 	if s.entries == 0 {
 		s.entries = defaultStaleEntries
 	}
+	for i := range experiments {
+		e := &experiments[i]
+		if e.by != (By{}) {
+			s.highest = Rate{fullRate}
+		}
+		for j := range e.routes {
+			s.highest.Hundredths = max(s.highest.Hundredths, e.routes[j].rate.Hundredths)
+		}
+	}
 	s.shards.Store(&[]*Shard{})
 	return s, nil
 }
+
+// Foresees says whether there are requests that [Shard.Unwanted] knows of: where every
+// experiment goes by request, and no route takes all of them.
+func (s *Sampler) Foresees() bool { return !s.highest.all() }
 
 // Shard makes the part of the sampler that one capture shard's goroutine uses.
 // It stays until the sampler goes; its counts are part of Stats.

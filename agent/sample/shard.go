@@ -24,6 +24,7 @@ type Shard struct {
 	// counts and windows have one place for each experiment.
 	counts  []counts
 	windows []shardWindow
+	ahead   exchange.Head // of Unwanted
 }
 
 // Keep decides about a request. It allocates nothing and keeps no reference to
@@ -68,6 +69,20 @@ func (sh *Shard) Keep(h *exchange.Head) exchange.Decision {
 		}
 	}
 	return d
+}
+
+// Unwanted says that Keep will select the request at that offset of a connection
+// for no experiment, whatever its head says. It says no where that is not known before
+// (Sampler.Foresees).
+func (sh *Shard) Unwanted(f *exchange.Flow, isn uint32, offset uint64) bool {
+	highest := sh.sampler.highest
+	if highest.all() {
+		return false
+	}
+	h := &sh.ahead
+	h.Flow, h.ISN, h.Offset = f, isn, offset
+	sh.pick.next()
+	return !highest.takes(sh.pick.number(&By{}, h, nil))
 }
 
 // request is what is found out about a head once, for all experiments.

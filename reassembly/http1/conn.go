@@ -56,6 +56,7 @@ type conn struct {
 	// lastInterim is the end of the last interim answer's head, when interim.
 	lastInterim uint64
 	requests    uint32 // seen so far
+	ahead       *ahead // nil before the first long answer
 
 	// clientSync and serverSync: the place in the stream is certain.
 	clientSync, serverSync bool
@@ -264,6 +265,9 @@ func (c *conn) Close(why reassembly.Close) {
 	c.release(&c.req)
 	c.release(&c.resp)
 	c.endWork()
+	if c.ahead != nil {
+		p.cfg.Budget.Give(aheadCost)
+	}
 	if len(p.conns) < maxFree {
 		*c = conn{}
 		p.conns = append(p.conns, c)
@@ -934,7 +938,7 @@ func (c *conn) clientGap(n uint64, at *reassembly.At) {
 	switch s.state {
 	case sideBody:
 		r := c.cur
-		r.spoiled, r.bodySeen = r.spoiled || !at.Skipped, true
+		r.spoiled, r.bodySeen = r.spoiled || !at.Skipped || s.body.keep != nil, true
 		done, ok := s.body.skip(n)
 		if ok {
 			if done {
@@ -1265,6 +1269,9 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, a
 		return
 	}
 	s.state = sideBody
+	if kind == exchange.FramingLength && length >= forecastFrom && p.cfg.Forecaster != nil && r != nil {
+		c.forecast(r, head, end)
+	}
 }
 
 // stray counts an answer whose request is not known, unless a request that waits
@@ -1474,7 +1481,7 @@ func (c *conn) serverGap(n uint64, at *reassembly.At) {
 	c.serverSeen = true
 	switch s.state {
 	case sideBody:
-		c.respLost = c.respLost || !at.Skipped
+		c.respLost = c.respLost || !at.Skipped || s.body.keep != nil
 		done, ok := s.body.skip(n)
 		if ok {
 			if done {

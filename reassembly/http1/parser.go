@@ -22,6 +22,9 @@ type Config struct {
 	Domain func(uint16) string
 	// Skipper is told which bytes need not be captured. Nil: nobody is.
 	Skipper Skipper
+	// Forecaster is told which answers nobody wants before they have begun. Nil:
+	// nobody is.
+	Forecaster Forecaster
 	// HTTP2 gives the handler of a connection that turns to HTTP/2: it gets
 	// every call from then on. It takes ownership of what h refers to. Nil
 	// means that such connections are counted and not read.
@@ -42,6 +45,15 @@ type Skipper interface {
 	SkipRest(c *reassembly.Conn)
 }
 
+// Forecaster may keep the bodies of answers that have not begun from being captured.
+type Forecaster interface {
+	// Unwanted says that the Keeper will not keep the request at that offset of
+	// that connection, whatever its head says.
+	Unwanted(f *exchange.Flow, isn uint32, offset uint64) bool
+	// Forecast says what an Assembler's Forecast does; f is lent for the call.
+	Forecast(c *reassembly.Conn, f *reassembly.Forecast)
+}
+
 // Parser is the factory of one shard's connections. Not safe for concurrent
 // use.
 type Parser struct {
@@ -51,6 +63,7 @@ type Parser struct {
 	head    exchange.Head
 	flow    exchange.Flow
 	out     exchange.Complete
+	said    reassembly.Forecast
 	refused bool     // by Refuse
 	pending *pending // free list
 	works   *work    // free list
