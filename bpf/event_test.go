@@ -34,6 +34,11 @@ func TestDecodeErrors(t *testing.T) {
 		{"offset wraps", record(eventHeader{Offset: 1<<32 - 1, Len: 10, Total: 10}, body), errEventOffset},
 		{"no bytes of some", record(eventHeader{Total: 5}, nil), errEventOffset},
 		{"side", record(eventHeader{Side: 3}, nil), errEventSide},
+		{"a head, the rest left out", record(eventHeader{Len: 10, Total: 20, Rest: 1}, body), nil},
+		{"all of a packet left out", record(eventHeader{Total: 20, Rest: 1}, nil), nil},
+		{"nothing left out", record(eventHeader{Len: 10, Total: 10, Rest: 1}, body), errEventRest},
+		{"what is left out of nothing", record(eventHeader{Rest: 1}, nil), errEventRest},
+		{"left out in another way", record(eventHeader{Len: 10, Total: 20, Rest: 2}, body), errEventRest},
 	} {
 		ev := Event{Seq: 77}
 		if err := Decode(c.rec, &ev); err != c.want {
@@ -64,6 +69,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(record(eventHeader{VLAN: 0x83, Side: 2}, nil))
 	f.Add(record(eventHeader{Offset: 3, Len: 4, Total: 6}, []byte("abcd"))) // reaches out of the packet
 	f.Add([]byte("short"))
+	f.Add(record(eventHeader{Len: 4, Total: 9, Rest: 1}, []byte("head")))
+	f.Add(record(eventHeader{Total: 9, Rest: 1}, nil))
+	f.Add(record(eventHeader{Len: 4, Total: 4, Rest: 1}, []byte("head")))
 	f.Fuzz(func(t *testing.T, rec []byte) {
 		ev := Event{Seq: 77, Payload: []byte("old")}
 		if err := Decode(rec, &ev); err != nil {
@@ -81,6 +89,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		if uint64(ev.Offset)+uint64(n) > uint64(ev.Total) {
 			t.Fatalf("%d bytes at %d of %d", n, ev.Offset, ev.Total)
+		}
+		if rest := ev.Total - ev.Offset - uint32(n); ev.Skipped != 0 && ev.Skipped != rest || n == 0 && ev.Skipped != ev.Total {
+			t.Fatalf("%d bytes skipped of %d behind %d", ev.Skipped, rest, n)
 		}
 		if ev.Offset != 0 && ev.Flags&SYN != 0 {
 			t.Fatal("SYN on a later piece")

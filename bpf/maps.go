@@ -30,6 +30,9 @@ const (
 	// Payload that the longest record holds: LONGEST in tap.bpf.c.
 	longestPayload = 65576
 
+	// worth in tap.bpf.c.
+	worthSkipping = 4096
+
 	// A ring's sleeping reader is woken when 1/ringMark of it is filled.
 	ringMark = 4
 )
@@ -94,6 +97,7 @@ type Maps struct {
 	mark      uint32
 	seed      uint32
 	longest   uint32 // payload of the longest record
+	worth     uint32 // so many bytes of a segment are worth leaving out
 	control   []Control
 	setMemory *mapping
 	set       *settingsWords
@@ -163,6 +167,7 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		mark:     uint32(c.RingBytes / ringMark),
 		seed:     c.Seed,
 		longest:  longestPayload,
+		worth:    worthSkipping,
 		ownPorts: make(map[uint16]int),
 	}
 	defer func() {
@@ -244,6 +249,7 @@ func (m *Maps) Load(c TapConfig) (*ebpf.Program, error) {
 		tapVarRingsMark:  m.mark,
 		tapVarHashSeed:   m.seed,
 		tapVarLongest:    m.longest,
+		tapVarWorth:      m.worth,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s of tap %d: %w", name, c.Tap, err)

@@ -47,6 +47,7 @@ volatile const __u32 rings_count = 1;
 volatile const __u32 rings_mark = 0; /* bytes in a ring at which its reader is woken */
 volatile const __u32 hash_seed = 0;
 volatile const __u32 longest = LONGEST; /* payload in one record, bytes; see copy() */
+volatile const __u32 worth = 4096; /* so many bytes of a segment are worth leaving out */
 
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -573,7 +574,7 @@ static __always_inline __u64 wanted_bytes(struct __sk_buff *skb, const struct se
 		}
 		f->next += total;
 		f->left -= total;
-		return total >= TAP_FORECAST_LEAST ? 0 : total;
+		return total >= worth ? 0 : total;
 	}
 	f->left = 0;
 	if ((__s32)(ev->ack - before) < 0) /* older */
@@ -604,7 +605,7 @@ static __always_inline __u64 wanted_bytes(struct __sk_buff *skb, const struct se
 		return total;
 	f->next = ev->seq + total;
 	f->left = length - total;
-	return total - head >= TAP_FORECAST_LEAST ? head : total;
+	return total - head >= worth ? head : total;
 }
 
 /*

@@ -154,10 +154,9 @@ struct tap_forecast {
 	__u32 left; /* how many of them there are, bytes */
 };
 
-#define TAP_FORECASTS	   8192 /* slots; a power of two */
-#define TAP_FORECAST_BUSY  0xffffffff
-#define TAP_FORECAST_HEAD  1024
-#define TAP_FORECAST_LEAST 4096 /* so many bytes of a packet are worth leaving out */
+#define TAP_FORECASTS	  8192 /* slots; a power of two */
+#define TAP_FORECAST_BUSY 0xffffffff
+#define TAP_FORECAST_HEAD 1024
 
 /* What all taps share: user space writes all but budget_spent. */
 struct tap_settings {

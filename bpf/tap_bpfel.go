@@ -33,6 +33,7 @@ const (
 	tapVarRingsCount = "rings_count"
 	tapVarRingsMark  = "rings_mark"
 	tapVarTapId      = "tap_id"
+	tapVarWorth      = "worth"
 )
 
 // loadTap returns the embedded CollectionSpec for tap.
@@ -106,6 +107,7 @@ type tapVariableSpecs struct {
 	RingsCount *ebpf.VariableSpec `ebpf:"rings_count"`
 	RingsMark  *ebpf.VariableSpec `ebpf:"rings_mark"`
 	TapId      *ebpf.VariableSpec `ebpf:"tap_id"`
+	Worth      *ebpf.VariableSpec `ebpf:"worth"`
 }
 
 // tapObjects contains all objects after they have been loaded into the kernel.
@@ -162,6 +164,7 @@ type tapVariables struct {
 	RingsCount *ebpf.Variable `ebpf:"rings_count"`
 	RingsMark  *ebpf.Variable `ebpf:"rings_mark"`
 	TapId      *ebpf.Variable `ebpf:"tap_id"`
+	Worth      *ebpf.Variable `ebpf:"worth"`
 }
 
 // tapPrograms contains all programs after they have been loaded into the kernel.

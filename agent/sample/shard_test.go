@@ -624,3 +624,65 @@ func TestGRPCMethods(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// What is unwanted ahead no experiment selects, whatever stands in the head; and where the
+// rate is low most is.
+func TestUnwanted(t *testing.T) {
+	exp := func(name, rate string, by By, routes ...Route) Experiment {
+		r, err := ParseRate(rate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Experiment{Name: name, Rate: r, By: by, Routes: append(routes, Route{Path: "/"})}
+	}
+	five := Rate{500}
+	url, err := ParseBy("url")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name     string
+		list     []Experiment
+		foresees bool
+		least    int // of 1,000
+	}{
+		{"1 %", []Experiment{exp("a", "1%", By{})}, true, 970},
+		{"none", []Experiment{exp("a", "0%", By{})}, true, 1000},
+		{"the highest of two", []Experiment{exp("a", "1%", By{}), exp("b", "30%", By{})}, true, 600},
+		{"a route's own", []Experiment{exp("a", "0%", By{}, Route{Path: "/users/", Rate: &five})}, true, 900},
+		{"all", []Experiment{exp("a", "1%", By{}), exp("b", "100%", By{})}, false, 0},
+		{"by url", []Experiment{exp("a", "1%", By{}), exp("b", "1%", url)}, false, 0},
+	} {
+		s := mustNew(t, Config{Experiments: c.list})
+		sh := s.Shard()
+		if s.Foresees() != c.foresees {
+			t.Errorf("%s: foresees is %v", c.name, s.Foresees())
+		}
+		unwanted, selected := 0, 0
+		for i := range uint64(1000) {
+			no := sh.Unwanted(testFlow, 7, i*100)
+			h := head("GET", "/users/1")
+			h.ISN, h.Offset = 7, i*100
+			d := sh.Keep(h)
+			if d.Want == exchange.WantWhole {
+				selected++
+			}
+			if no {
+				unwanted++
+			}
+			if no && d.Want == exchange.WantWhole {
+				t.Errorf("%s: the request at %d is selected, and was not wanted", c.name, i*100)
+			}
+		}
+		if unwanted < c.least || !c.foresees && unwanted > 0 {
+			t.Errorf("%s: %d of 1000 are not wanted, want at least %d", c.name, unwanted, c.least)
+		}
+		if selected == 0 && c.name != "none" {
+			t.Errorf("%s: nothing was selected", c.name)
+		}
+	}
+	sh := mustNew(t, Config{Experiments: []Experiment{exp("a", "1%", By{})}}).Shard()
+	if n := testing.AllocsPerRun(100, func() { sh.Unwanted(testFlow, 7, 100) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -86,7 +86,7 @@ func parseOptions(args []string, out io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
 	tools := f.String("tools", strings.Join(toolNames, ","), "what is measured; \"none\" is always")
-	cells := f.String("cells", "200b@5000,4k@5000,64k@1000,4k@0", "loads as SIZE@RATE: 200b, 4k, 64k; requests per second, 0 for a closed loop")
+	cells := f.String("cells", "200b@5000,4k@5000,64k@1000,4k@0,64k@0", "loads as SIZE@RATE: 200b, 4k, 64k; requests per second, 0 for a closed loop")
 	f.IntVar(&o.rounds, "rounds", 3, "how often each tool gets each load")
 	seconds := f.Float64("seconds", 3, "length of a load")
 	idle := f.Float64("idle", 20, "seconds in which shadowtap is attached without traffic, once a round; 0 for none")

@@ -195,6 +195,8 @@ func TestAims(t *testing.T) {
 		sampleOf(0, none, closed, 0, 0, 1000), sampleOf(1, none, closed, 0, 0, 2000),
 		sampleOf(0, shadowtap1, closed, 0, 0, 900), sampleOf(1, shadowtap1, closed, 0, 0, 1700),
 		sampleOf(0, tcpdump, closed, 0, 0, 800), sampleOf(1, tcpdump, closed, 0, 0, 1900),
+		sampleOf(0, none, large, 0, 0, 1000), sampleOf(1, none, large, 0, 0, 2000), sampleOf(2, none, large, 0, 0, 500),
+		sampleOf(0, shadowtap1, large, 0, 0, 890), sampleOf(1, shadowtap1, large, 0, 0, 1780), sampleOf(2, shadowtap1, large, 0, 0, 500),
 	}}
 	check := func(i int, want string) {
 		t.Helper()
@@ -208,7 +210,8 @@ func TestAims(t *testing.T) {
 	check(2, "  no   0.75  (at most 0.65)  4k@5000")
 	check(3, "  -       -  (at most 0.38)  4k@5000: cost of shadowtap-all, its CPU and what the reference spends more, of that of miffy: not measured")
 	check(4, "  yes  1.00  (at least 1.00)  4k@5000")
-	check(5, "  yes  0.45  (at most 0.50)  idle")
+	check(5, "  no   0.89  (at least 0.90)  64k@0")
+	check(6, "  yes  0.45  (at most 0.50)  idle")
 	if f := r.faults(); len(f) != 0 {
 		t.Errorf("faults: %q", f)
 	}

@@ -260,6 +260,7 @@ func (a aim) String() string {
 var (
 	steady = cell{"4k", 5000}
 	closed = cell{"4k", 0}
+	large  = cell{"64k", 0}
 )
 
 // aims compares the run with what shadowtap promises.
@@ -291,7 +292,11 @@ func (r *results) aims() []aim {
 		all.more += x.remarks()
 	}
 	all.measured, all.value = answered > 0, float64(equal)/float64(answered)
+	kept := r.figures(shadowtap1, large).perSecondRatio
 	return append(list, all, aim{
+		text:     fmt.Sprintf("%s: requests/s under %s, of those with nothing attached", large, shadowtap1),
+		measured: len(kept) > 0, limit: 0.9, least: true, value: median(kept),
+	}, aim{
 		text:     "idle: percent of a core",
 		measured: len(r.idle) > 0, limit: 0.5, value: median(r.idle),
 	})
