@@ -46,8 +46,10 @@
 // # What it skips
 //
 // [Maps.Skip] and [Maps.SkipRest] say what nobody wants of a stream: it is counted
-// NotWanted and not copied. While nothing is said of a flow its packets pay for one
-// look at a word, some nanoseconds.
+// NotWanted and not copied. [Maps.Forecast] says it of answers that have not begun, and how
+// their heads look: of such an answer the head is a record that says how much of the packet
+// was left out (Event.Skipped), and so is each further packet. While nothing is
+// said of a flow its packets pay for a look at two words, some nanoseconds.
 //
 // # What it does not do
 //

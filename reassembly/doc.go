@@ -26,7 +26,9 @@
 //
 // A handler may say what it does not want, and a Skipper then keeps it from being
 // captured (Assembler.Skip). What was skipped is known to have passed, so it
-// is told at once, as a Gap with At.Skipped; any other hole is one as above.
+// is told at once, as a Gap with At.Skipped; any other hole is one as above. A Forecaster
+// keeps bodies of answers that have not begun from being captured (Assembler.Forecast);
+// how much was left out behind a segment comes with it.
 //
 // # Several taps
 //
