@@ -84,6 +84,7 @@ func TestForecast(t *testing.T) {
 		{"no digits", 1, []answerStep{one, {"head", answer, 200, whole(strings.Replace(head, "1000", "10x0", 1)), 0, -1, 0}}},
 		{"another status", 1, []answerStep{one, {"head", answer, 200, whole(strings.Replace(head, "200", "304", 1)), 0, -1, 0}}},
 		{"another field", 1, []answerStep{one, {"head", answer, 200, whole(strings.Replace(head, "Content-Length", "Content-Lengte", 1)), 0, -1, 0}}},
+		{"another field's beginning", 1, []answerStep{one, {"head", answer, 200, whole(strings.Replace(head, "Content-L", "Kontent-L", 1)), 0, -1, 0}}},
 		{"no empty line", 1, []answerStep{one, {"head", answer, 200, whole(head[:len(head)-2] + "X:"), 0, -1, 0}}},
 		{"a short body", 1, []answerStep{one, {"head", answer, 200, head + "abc", 0, -1, 0}}},
 		{"URG", 1, []answerStep{one, {"head", answer, 200, first, 0x20, -1, 0}}},

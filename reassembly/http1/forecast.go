@@ -34,7 +34,7 @@ type ahead struct {
 func (c *conn) forecast(r *pending, head []byte, end uint64) {
 	p := c.p
 	step := r.end - r.start
-	if !r.done || c.n != 1 || !c.clientSync || !c.serverSync || !c.respAckOK || c.respAck != r.end ||
+	if !r.done || !c.clientSync || !c.serverSync || !c.respAckOK || c.respAck != r.end ||
 		uint64(len(head)) != end-c.respStart || step > 1<<20 {
 		return
 	}
