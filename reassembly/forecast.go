@@ -40,7 +40,7 @@ func (a *Assembler) Forecast(c *Conn, f *Forecast) {
 // leftOut goes on behind n bytes at seq that have passed and were not captured. They
 // are not held back: where they do not come in their place they are a hole.
 func (a *Assembler) leftOut(c *Conn, h *half, seq, n uint32) {
-	if d := int32(h.next - seq); h.state != halfOpen || h.how != 0 || h.head != nil || d < 0 || uint32(d) >= n {
+	if d := int32(h.next - seq); h.state != halfOpen || h.how != 0 || d < 0 || uint32(d) >= n {
 		return
 	}
 	a.hole(c, h, seq+n, true)
