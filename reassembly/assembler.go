@@ -37,6 +37,14 @@ type Handler interface {
 	Close(why Close)
 }
 
+// Rester is a Handler that can do with less memory while nothing comes.
+type Rester interface {
+	Handler
+	// Rest is called in the rounds of Tick when nothing came for 2 s. It gives the
+	// handler that takes this one's place, or itself.
+	Rest() Handler
+}
+
 // At describes where bytes stand.
 type At struct {
 	// Offset is the position of the first byte in its stream. The byte after
@@ -186,6 +194,9 @@ const visits = 1000
 const (
 	giveUp   = int64(2 * time.Second)
 	askAfter = int64(200 * time.Millisecond)
+	// restAfter is after how long without a segment a handler may rest, in
+	// nanoseconds.
+	restAfter = int64(2 * time.Second)
 	// window bounds how far ahead of its place a segment may be: the largest
 	// receive window (RFC 7323 section 2.3).
 	window = 1 << 30
@@ -821,6 +832,11 @@ func (a *Assembler) visit(c *Conn, quiet int64) {
 					return
 				}
 			}
+		}
+	}
+	if quiet > restAfter {
+		if r, ok := c.handler.(Rester); ok {
+			c.handler = r.Rest()
 		}
 	}
 }

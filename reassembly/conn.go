@@ -241,6 +241,10 @@ func (c *Conn) Flow(f *exchange.Flow) (domain uint16) {
 	return uint16(c.key.domain)
 }
 
+// Handle makes h the handler from the next call on. The one that had the
+// connection before calls it; its Close is not called any more.
+func (c *Conn) Handle(h Handler) { c.handler = h }
+
 // ISN is the client's initial sequence number, or the first position seen.
 func (c *Conn) ISN() uint32 { return c.half[max(c.client, 0)].isn }
 

@@ -54,12 +54,15 @@ func (c *conn) decode(d reassembly.Dir, s *side, block []byte, now int64) {
 func (c *conn) unpack(s *side, block []byte, want bool) bool {
 	p := c.p
 	if s.dec == nil {
-		if !p.cfg.Budget.Take(firstTable) {
+		s.table = max(firstTable, s.limit)
+		if !p.cfg.Budget.Take(int64(s.table)) {
 			c.starve()
 			return false
 		}
-		s.taken = firstTable
-		s.dec = p.newDecoder()
+		s.taken = int64(s.table)
+		s.dec = p.thaw(s.limit, s.frozen)
+		s.frozen = nil
+		c.awaken()
 	}
 	quiet := still(block)
 	learn := want && quiet && len(block) <= memoBlock
@@ -84,8 +87,9 @@ func (c *conn) unpack(s *side, block []byte, want bool) bool {
 			}
 			s.taken += more
 		}
-		s.table = max(s.table, uint32(size))
-		s.dec.SetMaxDynamicTableSize(uint32(size))
+		s.limit = uint32(size)
+		s.table = max(s.table, s.limit)
+		s.dec.SetMaxDynamicTableSize(s.limit)
 		block = block[n:]
 	}
 	s.dec.SetAllowedMaxDynamicTableSize(0) // nowhere else

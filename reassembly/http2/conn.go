@@ -52,13 +52,16 @@ type side struct {
 	}
 	buf []byte // of a header block that is not whole yet
 
-	dec  *hpack.Decoder
-	memo memo
-	// table is the size of the dynamic table now, taken what the budget gave
-	// for it.
-	table uint32
-	taken int64
-	bound tableBound
+	// dec is nil before the first block, and behind a rest: frozen then is what
+	// its table holds, a part of conn.sealed.
+	dec    *hpack.Decoder
+	frozen []byte
+	memo   memo
+	// limit is the size that the encoder chose for the dynamic table, table the
+	// largest that dec had, taken what the budget gave for it.
+	limit, table uint32
+	taken        int64
+	bound        tableBound
 	// maxFrame is the largest payload that the peer lets this side send.
 	maxFrame uint32
 	newTable uint32 // HEADER_TABLE_SIZE in the SETTINGS frame at hand
@@ -96,6 +99,7 @@ type conn struct {
 	charged        bool // the budget has its cost
 	evicted        bool
 	doubt          exchange.Doubt
+	sealed         []byte // what frozen tables are in; the budget has its capacity
 
 	free *conn
 }
@@ -104,7 +108,7 @@ type conn struct {
 func (c *conn) open(h *exchange.Handover) {
 	for d := range c.side {
 		s := &c.side[d]
-		s.maxFrame, s.table = minFrame, firstTable
+		s.maxFrame, s.limit = minFrame, firstTable
 		s.bound.now = firstTable
 	}
 	c.doubt = h.Doubt
@@ -264,6 +268,12 @@ func (c *conn) Close(why reassembly.Close) {
 	if c.late && !c.lateOnes {
 		p.lone(1, exchange.ResultUnparsable, exchange.ReasonHTTP2Late)
 	}
+	c.drop()
+}
+
+// drop gives back all that the connection holds, and itself.
+func (c *conn) drop() {
+	p := c.p
 	for d := range c.side {
 		c.release(&c.side[d])
 	}
@@ -271,8 +281,11 @@ func (c *conn) Close(why reassembly.Close) {
 		p.cfg.Budget.Give(connCost)
 	}
 	c.streams.release(p)
-	*c = conn{free: p.conns}
-	p.conns = c
+	*c = conn{}
+	if p.nConns < maxFree {
+		c.free = p.conns
+		p.conns, p.nConns = c, p.nConns+1
+	}
 }
 
 // unfinished is how a stream ends that no frame ended.
@@ -327,6 +340,8 @@ func (c *conn) release(s *side) {
 		c.p.freeDecoder(s.dec, s.table)
 		s.dec = nil
 	}
+	s.frozen = nil
+	c.awaken()
 	b.Give(s.taken)
 	s.taken = 0
 }

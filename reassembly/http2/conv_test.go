@@ -255,6 +255,10 @@ type room struct {
 	refuse  int
 	gauges  *[2]uint64
 	skipper http2.Skipper // nil: nobody is told
+	// rest says before which segments 3 s pass; nil is never. How often the
+	// connection gave memory back then is added to rests.
+	rest  func(i int) bool
+	rests *int
 }
 
 // run puts the segments through the assembler and the parsers.
@@ -287,6 +291,13 @@ func (r room) run(t testing.TB, segs []seg) *result {
 		if i > 0 && i == r.refuse {
 			h1.Refuse()
 			h2.Refuse()
+		}
+		if r.rest != nil && r.rest(i) {
+			before := budget.Used()
+			a.Tick(x.time + int64(3*time.Second))
+			if r.rests != nil && budget.Used() < before {
+				*r.rests++
+			}
 		}
 		s = reassembly.Segment{SrcPort: 1024, DstPort: 80, Seq: x.seq, Ack: x.ack, Flags: x.flags, Payload: x.b, Time: x.time, Lost: x.lost, Side: reassembly.ToServer}
 		s.Src[15], s.Dst[15] = 1, 2

@@ -10,7 +10,7 @@ import (
 
 // Any bytes on a connection, cut, lost and joined anywhere: no panic, no byte and
 // no exchange without its counter, no memory that stays; and however HTTP/2 is
-// cut, the exchanges are the same.
+// cut and whenever it rests, the exchanges are the same.
 func FuzzConnection(f *testing.F) {
 	add := func(write func(v *conv)) {
 		v := newConv()
@@ -77,7 +77,7 @@ func FuzzConnection(f *testing.F) {
 		mss := 1 + r.IntN(40)
 		cut := v.segments(seq, func() int { return 1 + r.IntN(mss) })
 		if same {
-			two := room{live: true, want: want, budget: 1 << 30}.run(t, cut)
+			two := room{live: true, want: want, budget: 1 << 30, rest: func(int) bool { return r.IntN(4) == 0 }}.run(t, cut)
 			if a, b := strings.Join(one.words, "; ")+one.ends(), strings.Join(two.words, "; ")+two.ends(); a != b || one.n != two.n {
 				t.Fatalf("whole: %s\ncut: %s", a, b)
 			}
@@ -88,6 +88,6 @@ func FuzzConnection(f *testing.F) {
 				left = append(left, s)
 			}
 		}
-		room{live: seed%2 == 0, want: want, budget: 64 << 10}.run(t, left)
+		room{live: seed%2 == 0, want: want, budget: 64 << 10, rest: func(int) bool { return r.IntN(8) == 0 }}.run(t, left)
 	})
 }

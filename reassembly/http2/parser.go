@@ -26,8 +26,10 @@ const (
 	firstTable = 4096
 	// maxInterim bounds the interim answers of one exchange.
 	maxInterim = 100
-	// maxDecoders bounds the decoders that wait for a connection.
-	maxDecoders = 1024
+	// maxDecoders bounds the decoders that wait for a connection, and maxFree the
+	// conns.
+	maxDecoders = 256
+	maxFree     = 1000
 )
 
 // What a connection and a stream take from the budget, in bytes.
@@ -79,7 +81,15 @@ type Parser struct {
 	refused    bool    // by Refuse
 	streams    *stream // free list
 	conns      *conn   // free list
+	nConns     int     // in it
 	decoders   []*hpack.Decoder
+	emitField  func(hpack.HeaderField)
+	// For putting to rest: the entries of a table, the index of one, the block that
+	// makes the table, all of a conn; and the names of the static table.
+	entries                []hpack.HeaderField
+	noteEntry              func(hpack.HeaderField)
+	index, frozen, sealing []byte
+	names                  map[string]uint64
 }
 
 // New makes a Parser.
@@ -97,7 +107,10 @@ func New(cfg Config) (*Parser, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 20
 	}
-	return &Parser{cfg: cfg, seed: maphash.MakeSeed()}, nil
+	p := &Parser{cfg: cfg, seed: maphash.MakeSeed(), names: staticNames()}
+	p.emitField = p.emit
+	p.noteEntry = func(f hpack.HeaderField) { p.entries = append(p.entries, f) }
+	return p, nil
 }
 
 // Stats gives the counters. Call it from the shard's goroutine.
@@ -109,15 +122,20 @@ func (p *Parser) Refuse() { p.refused = true }
 // Open gives the handler of a connection that turns to HTTP/2. It takes
 // ownership of what h refers to.
 func (p *Parser) Open(t *reassembly.Conn, h *exchange.Handover) reassembly.Handler {
+	c := p.newConn(t)
+	c.open(h)
+	return c
+}
+
+func (p *Parser) newConn(t *reassembly.Conn) *conn {
 	c := p.conns
 	if c != nil {
-		p.conns = c.free
-		*c = conn{}
+		p.conns, p.nConns = c.free, p.nConns-1
+		c.free = nil
 	} else {
 		c = new(conn)
 	}
 	c.p, c.tcp = p, t
-	c.open(h)
 	return c
 }
 
@@ -153,7 +171,7 @@ func (p *Parser) newDecoder() *hpack.Decoder {
 		p.decoders = p.decoders[:n-1]
 		return d
 	}
-	return hpack.NewDecoder(firstTable, p.emit)
+	return hpack.NewDecoder(firstTable, p.emitField)
 }
 
 // freeDecoder takes a decoder back whose table is of the given size.
