@@ -197,7 +197,10 @@ func readFrames(client bool, from io.Reader, keep bool, done func()) {
 }
 
 func newShard(tb testing.TB, c *counter, limit int64) *reassembly.Assembler {
-	budget := &reassembly.Budget{Limit: limit}
+	return newShardWith(tb, c, &reassembly.Budget{Limit: limit})
+}
+
+func newShardWith(tb testing.TB, c *counter, budget *reassembly.Budget) *reassembly.Assembler {
 	h2, err := http2.New(http2.Config{Keeper: c, Sink: c, Budget: budget})
 	if err != nil {
 		tb.Fatal(err)

@@ -26,10 +26,8 @@ const (
 	firstTable = 4096
 	// maxInterim bounds the interim answers of one exchange.
 	maxInterim = 100
-	// maxDecoders bounds the decoders that wait for a connection, and maxFree the
-	// conns.
-	maxDecoders = 256
-	maxFree     = 1000
+	// maxFree bounds the decoders that wait for a connection, and the conns.
+	maxFree = 256
 )
 
 // What a connection and a stream take from the budget, in bytes.
@@ -176,7 +174,7 @@ func (p *Parser) newDecoder() *hpack.Decoder {
 
 // freeDecoder takes a decoder back whose table is of the given size.
 func (p *Parser) freeDecoder(d *hpack.Decoder, table uint32) {
-	if table > firstTable || len(p.decoders) >= maxDecoders || d.Close() != nil {
+	if table > firstTable || len(p.decoders) >= maxFree || d.Close() != nil {
 		return
 	}
 	d.SetMaxDynamicTableSize(0)

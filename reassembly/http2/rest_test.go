@@ -293,7 +293,12 @@ func TestNoRoomToWake(t *testing.T) {
 			// So small that a sixteenth, which the assembler keeps free, is less than
 			// a connection.
 			budget := &reassembly.Budget{Limit: 13_000}
-			h1, h2, a := shardOf(t, col, budget)
+			h2, err := http2.New(http2.Config{Keeper: col, Sink: col, Budget: budget})
+			must(err)
+			h1, err := http1.New(http1.Config{Keeper: col, Sink: col, Budget: budget, HTTP2: h2.Open, Frames: http2.Frames})
+			must(err)
+			a, err := reassembly.New(reassembly.Config{Factory: h1, Budget: budget})
+			must(err)
 			to := &ours{Assembler: a}
 			c := newCaller(to, 1024)
 			c.request(to, "\x82\x86\x84\x40\x01x\x02yz")
@@ -323,16 +328,4 @@ func TestNoRoomToWake(t *testing.T) {
 			res.check(t, budget)
 		})
 	}
-}
-
-// shardOf makes an assembler with both parsers.
-func shardOf(t testing.TB, col *collector, budget *reassembly.Budget) (*http1.Parser, *http2.Parser, *reassembly.Assembler) {
-	t.Helper()
-	h2, err := http2.New(http2.Config{Keeper: col, Sink: col, Budget: budget})
-	must(err)
-	h1, err := http1.New(http1.Config{Keeper: col, Sink: col, Budget: budget, HTTP2: h2.Open, Frames: http2.Frames})
-	must(err)
-	a, err := reassembly.New(reassembly.Config{Factory: h1, Budget: budget})
-	must(err)
-	return h1, h2, a
 }
