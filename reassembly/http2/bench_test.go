@@ -295,3 +295,21 @@ func TestFramedExchangeAllocatesNothing(t *testing.T) {
 		t.Errorf("only %d exchanges were complete", c.n-before)
 	}
 }
+
+// BenchmarkRest is a connection that rests and is woken by the next exchange,
+// whose tables hold benchFields and benchAnswer.
+func BenchmarkRest(b *testing.B) {
+	c := &counter{}
+	o := &ours{Assembler: newShard(b, c, 16<<20)}
+	tk, first := newTalk(200, 16<<10, 1024)
+	tk.open(o, first)
+	b.ReportAllocs()
+	for b.Loop() {
+		o.s.Time += 3e9
+		o.Tick(o.s.Time)
+		tk.round(o)
+	}
+	if c.n != b.N+1 {
+		b.Fatalf("%d exchanges of %d", c.n, b.N+1)
+	}
+}

@@ -168,6 +168,19 @@ func TestRest(t *testing.T) {
 			v.resize(8192)
 			gets(v, 3, 1)
 		}, "", 2},
+		{"more bounds than are followed: none is taken back", func(v *conv) {
+			for i := range 20 {
+				v.announce(map[bool]uint32{true: 9000, false: 10}[i == 19])
+			}
+			v.ack()
+			v.announce(10)
+			for range 9 {
+				v.ack()
+			}
+			gets(v, 1, 1)
+			v.resize(9000)
+			gets(v, 3, 1)
+		}, "", 2},
 		{"large frames", func(v *conv) {
 			v.settings(true, xhttp2.Setting{ID: xhttp2.SettingMaxFrameSize, Val: 70_000})
 			gets(v, 1, 1)
@@ -198,6 +211,7 @@ func TestRest(t *testing.T) {
 			v.frame(true, 8, 0, 0, "\x00\x00\x00\x01")
 		}, "unparsable http2_late", 0},
 		{"a hole", func(v *conv) { gets(v, 1, 1); v.get(3); v.lose(); v.ok(3, ""); gets(v, 5, 1) }, "", 0},
+		{"urgent bytes", func(v *conv) { gets(v, 1, 3) }, "", 3},
 		{"against the rules", func(v *conv) { gets(v, 1, 1); v.frame(true, 0, 0, 0, "x"); gets(v, 3, 1) }, "unparsable http2", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -209,6 +223,9 @@ func TestRest(t *testing.T) {
 					continue // no segment shows a whole frame
 				}
 				segs := v.segments([2]uint32{1000, 5000}, func() int { return mss })
+				if tt.name == "urgent bytes" {
+					segs[5].flags |= reassembly.URG
+				}
 				rests := 0
 				of := room{live: true, want: exchange.WantWhole}
 				one := of.run(t, segs)
@@ -281,13 +298,23 @@ func TestRestGivesMemoryBack(t *testing.T) {
 	}
 }
 
-// A connection that can't be woken for want of memory is counted, once.
+// A connection that can't be woken for want of memory is counted, once, and stays
+// given up; one of which nothing is used any more stays what it was.
 func TestNoRoomToWake(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		room int64
-		ok   bool
-	}{{"not for the connection", 850, false}, {"not for a table", 3000, false}, {"enough", 8000, true}} {
+		name   string
+		broken bool // before it rests
+		room   int64
+		// Of 26 bytes, 13 of which are a request, nobody reads the last ones, nor 17
+		// behind another rest.
+		evicted uint64
+		asked   int // by both requests
+	}{
+		{"not for the connection", false, 850, 26 + 17, 1},
+		{"not for a table", false, 3000, 13 + 17, 1},
+		{"enough", false, 8000, 0, 2},
+		{"broken", true, 815, 0, 1},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			col := &collector{want: exchange.WantFrame}
 			// So small that a sixteenth, which the assembler keeps free, is less than
@@ -302,30 +329,33 @@ func TestNoRoomToWake(t *testing.T) {
 			to := &ours{Assembler: a}
 			c := newCaller(to, 1024)
 			c.request(to, "\x82\x86\x84\x40\x01x\x02yz")
+			if tt.broken {
+				c.send(to, true, []byte("\x00\x00\x01\x00\x00\x00\x00\x00\x00x"))
+			}
 			a.Tick(int64(3 * time.Second))
 			taken := budget.Limit - budget.Used() - tt.room
 			budget.Must(taken)
 			c.request(to, "\x82\x86\x84\xbe")
 			budget.Give(taken)
-			st, two := h1.Stats(), h2.Stats()
-			st.Add(&two)
-			if n := st.Exchanges[exchange.ResultEvicted][exchange.ReasonNone]; n > 1 || (n == 0) != tt.ok {
-				t.Errorf("%d exchanges counted as evicted", n)
-			}
-			if asked := len(col.heads); asked != map[bool]int{true: 2, false: 1}[tt.ok] {
-				t.Errorf("asked about %d", asked)
-			}
-			if (st.Evicted == 0) != tt.ok {
-				t.Errorf("%d bytes counted as evicted", st.Evicted)
-			}
+			a.Tick(int64(6 * time.Second))
+			c.send(to, true, []byte("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"))
 			if n := a.Stats().Evicted; n != 0 {
 				t.Errorf("the assembler evicted %d connections", n)
 			}
 			a.Close(reassembly.CloseStopped)
 			res := &result{collector: col, asm: a.Stats(), st: h1.Stats()}
-			two = h2.Stats()
+			two := h2.Stats()
 			res.st.Add(&two)
 			res.check(t, budget)
+			if n := res.st.Exchanges[exchange.ResultEvicted][exchange.ReasonNone]; n > 1 || (n == 0) != (tt.evicted == 0) {
+				t.Errorf("%d exchanges counted as evicted", n)
+			}
+			if len(col.heads) != tt.asked {
+				t.Errorf("asked about %d, want %d", len(col.heads), tt.asked)
+			}
+			if res.st.Evicted != tt.evicted {
+				t.Errorf("%d bytes counted as evicted, want %d", res.st.Evicted, tt.evicted)
+			}
 		})
 	}
 }
