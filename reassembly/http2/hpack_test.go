@@ -82,6 +82,10 @@ func TestTableSize(t *testing.T) {
 				v.ok(uint32(id), "", "x-a: 1", long(id), long(id-20))
 			}
 			res := room{live: true, want: exchange.WantWhole}.run(t, v.whole())
+			rested := room{live: true, want: exchange.WantWhole, rest: func(int) bool { return true }}.run(t, v.whole())
+			if diff := restless(res, rested); diff != "" {
+				t.Errorf("%s", diff)
+			}
 			if e := res.ends(); e != tt.ends {
 				t.Fatalf("ends %q, want %q", e, tt.ends)
 			}
