@@ -12,6 +12,9 @@ func (c *conn) Rest() reassembly.Handler {
 	c.release(&c.req)
 	c.release(&c.resp)
 	c.endWork()
+	if c.ahead != nil {
+		p.cfg.Budget.Give(aheadCost)
+	}
 	if len(p.conns) < maxFree {
 		*c = conn{}
 		p.conns = append(p.conns, c)

@@ -259,6 +259,7 @@ type room struct {
 	// connection gave memory back then is added to rests.
 	rest  func(i int) bool
 	rests *int
+	ahead http1.Forecaster // nil: nothing is said ahead
 }
 
 // run puts the segments through the assembler and the parsers.
@@ -273,7 +274,7 @@ func (r room) run(t testing.TB, segs []seg) *result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h1, err := http1.New(http1.Config{Keeper: col, Sink: col, Budget: budget, MaxBody: r.maxBody, HTTP2: h2.Open, Frames: http2.Frames})
+	h1, err := http1.New(http1.Config{Keeper: col, Sink: col, Budget: budget, MaxBody: r.maxBody, HTTP2: h2.Open, Frames: http2.Frames, Forecaster: r.ahead})
 	if err != nil {
 		t.Fatal(err)
 	}

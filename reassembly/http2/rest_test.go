@@ -360,3 +360,22 @@ func TestNoRoomToWake(t *testing.T) {
 		})
 	}
 }
+
+// foreseer is a forecaster that counts.
+type foreseer struct{ n int }
+
+func (f *foreseer) Unwanted(*exchange.Flow, uint32, uint64) bool    { return true }
+func (f *foreseer) Forecast(*reassembly.Conn, *reassembly.Forecast) { f.n++ }
+
+// What HTTP/1 took from the budget before an Upgrade goes back with the rest.
+func TestRestBehindHTTP1(t *testing.T) {
+	v := newConv()
+	v.raw(true, "GET /long HTTP/1.1\r\nHost: h\r\n\r\n")
+	v.raw(false, "HTTP/1.1 200 OK\r\nServer: one with a name\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: 20000\r\n\r\n"+strings.Repeat("x", 20_000))
+	v.upgraded(asksH2)
+	ahead, rests := &foreseer{}, 0
+	res := room{live: true, want: exchange.WantList, ahead: ahead, rest: func(int) bool { return true }, rests: &rests}.run(t, v.whole())
+	if res.n != 3 || ahead.n == 0 || rests == 0 {
+		t.Errorf("%d exchanges, %d forecasts, %d rests", res.n, ahead.n, rests)
+	}
+}
