@@ -96,15 +96,21 @@ func trim(b []byte) []byte {
 // only counted. into, when not nil, gets each field; its slices point into b (a
 // folded value is a copy).
 func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
+	var fields []exchange.HeadField
+	if into != nil {
+		fields = *into
+	}
+	end := -1
 	for i := 0; ; {
 		n, colon := line(b[i:])
 		if n < 0 {
-			return -1
+			break
 		}
 		l := withoutCR(b[i : i+n])
 		i += n + 1
 		if len(l) == 0 {
-			return i
+			end = i
+			break
 		}
 		if f.fields++; f.fields > maxFields {
 			continue
@@ -113,7 +119,12 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 			f.doubt = exchange.DoubtSyntax
 			continue
 		}
-		name, value := l[:colon], trim(l[colon+1:])
+		name, value := l[:colon], l[colon+1:]
+		if k := len(value); k > 1 && value[0] == ' ' && value[1] > ' ' && value[k-1] > ' ' { // most often
+			value = value[1:]
+		} else {
+			value = trim(value)
+		}
 		if c := name[colon-1]; c == ' ' || c == '\t' {
 			f.doubt = exchange.DoubtSyntax
 			name = trim(name)
@@ -124,23 +135,40 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 			value = bytes.Clone(value)
 			for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
 				if n = bytes.IndexByte(b[i:], '\n'); n < 0 {
-					return -1
+					break
 				}
 				value = append(append(value, ' '), trim(b[i:i+n])...)
 				i += n + 1
+			}
+			if n < 0 {
+				break
 			}
 			value = trim(value)
 		}
 		if into != nil {
 			// Field by field: a literal is put together elsewhere and copied.
-			fields := append(*into, exchange.HeadField{})
+			fields = append(fields, exchange.HeadField{})
 			x := &fields[len(fields)-1]
 			x.Name, x.Value = name, value
-			*into = fields
 		}
-		f.note(name, value)
+		if len(name) < len(noted) && noted[len(name)]>>(name[0]&31)&1 != 0 {
+			f.note(name, value)
+		}
 	}
+	if into != nil {
+		*into = fields
+	}
+	return end
 }
+
+// noted are the lengths of the names that note knows, and of each the letters,
+// in any case, that one begins with.
+var noted = func() (t [18]uint32) {
+	for _, n := range []string{"Host", "Expect", "Upgrade", "Connection", "Content-Type", "Content-Length", "HTTP2-Settings", "Transfer-Encoding"} {
+		t[len(n)] |= 1 << (n[0] & 31)
+	}
+	return t
+}()
 
 // Eight bytes are looked at in one word: lanes has a 1 in each byte, and the
 // lowest bit that zeroes(w ^ c*lanes) sets is in the first byte that is c.
@@ -239,6 +267,9 @@ func (f *framingFields) note(name, value []byte) {
 		}
 	case 12:
 		if named(name, "Content-Type") {
+			if f.events = false; len(value) == 0 || value[0]|0x20 != 't' {
+				return
+			}
 			if i := bytes.IndexByte(value, ';'); i >= 0 {
 				value = value[:i]
 			}
@@ -287,6 +318,10 @@ func eachToken(v []byte, do func([]byte)) {
 // contentLength reads one Content-Length line; a list of equal numbers is one
 // number (RFC 9110 section 8.6).
 func (f *framingFields) contentLength(v []byte) {
+	if n, ok := decimal(v); ok && !f.cl { // most often
+		f.cl, f.length = true, n
+		return
+	}
 	if len(v) == 0 {
 		f.cl, f.clBad = true, true
 	}
