@@ -798,7 +798,8 @@ func (c *conn) decide(method, target []byte) {
 	h := &p.head
 	h.Flow, h.ISN, h.Offset, h.Time = &p.flow, c.tcp.ISN(), r.start, r.first
 	h.Method, h.Target, h.Fields, h.Doubt = method, target, p.fields, r.doubt
-	r.decision, r.asked = p.cfg.Keeper.Keep(h), true
+	r.decision = p.cfg.Keeper.Keep(h)
+	r.asked = true
 	if r.decision.Want > exchange.WantFrame {
 		r.flow = p.flow
 	}

@@ -147,7 +147,11 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 		}
 		if into != nil {
 			// Field by field: a literal is put together elsewhere and copied.
-			fields = append(fields, exchange.HeadField{})
+			if k := len(fields); k < cap(fields) {
+				fields = fields[:k+1]
+			} else {
+				fields = append(fields, exchange.HeadField{})
+			}
 			x := &fields[len(fields)-1]
 			x.Name, x.Value = name, value
 		}
