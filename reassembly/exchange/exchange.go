@@ -140,7 +140,7 @@ func (d *Digester) Missed(b, kept []byte) {
 // Into sets the digest of a body of which bytes are missing.
 func (d *Digester) Into(b *Body) {
 	if b.Digested = d.hash != nil; b.Digested {
-		d.hash.Sum(b.Digest[:0])
+		copy(b.Digest[:], d.hash.Sum(nil)) // b need not be on the heap
 	}
 }
 

@@ -2,7 +2,9 @@ package http1
 
 import (
 	"bytes"
+	"unsafe"
 
+	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
@@ -18,7 +20,9 @@ type content struct {
 	keepWire bool
 	over     bool
 	cut      bool // buf is only the beginning
-	take     func(n int64) bool
+	// The memory is taken from budget, which of gives back. Nil: it is not counted.
+	budget *reassembly.Budget
+	of     *pending
 	// expected is the Content-Length, 0 without one.
 	expected uint64
 }
@@ -134,15 +138,33 @@ func (k *content) room(buf *[]byte, n int) bool {
 		size = max(need, int(min(k.expected, maxAhead)))
 	}
 	size = min(size, max(need, int(k.max)))
-	if k.take != nil && !k.take(int64(size-old)) {
-		if size = need; !k.take(int64(size - old)) {
+	if !k.take(size - old) {
+		if size = need; !k.take(size - old) {
 			return false
 		}
 	}
-	more := make([]byte, len(*buf), size)
-	copy(more, *buf)
-	*buf = more
+	more := unzeroed(size)
+	*buf = more[:copy(more, *buf)]
 	return true
+}
+
+func (k *content) take(n int) bool { return k.budget == nil || k.of.take(k.budget, int64(n)) }
+
+// maxTogether bounds a head and its body that share one piece of memory, in bytes.
+const maxTogether = 8 << 10
+
+// text copies a head, with room behind it for the body if all of that is to be
+// kept and its length is known, in one piece. room belongs to whoever fills it;
+// the rest is frozen: the string is of the same bytes.
+func (k *content) text(head []byte, kind exchange.Framing, length uint64) (copied []byte, text string, room []byte) {
+	n := len(head)
+	body := 0
+	if kind == exchange.FramingLength && length <= uint64(maxTogether-min(n, maxTogether)) && int64(length) <= k.max && k.take(int(length)) {
+		body = int(length)
+	}
+	b := unzeroed(n + body)
+	copy(b, head)
+	return b[:n:n], unsafe.String(unsafe.SliceData(b), n), b[n : n : n+body]
 }
 
 // raw keeps the bytes as captured, for replay.

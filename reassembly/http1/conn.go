@@ -335,10 +335,10 @@ func (c *conn) unlinkFirst() {
 	}
 	c.n--
 	if c.cur == x {
-		c.cur = nil
+		c.cur, c.req.body.keep = nil, nil
 	}
 	if c.answer == x {
-		c.answer, c.respOwner = nil, false
+		c.answer, c.respOwner, c.resp.body.keep = nil, false, nil
 	}
 }
 
@@ -711,7 +711,7 @@ func (c *conn) parseRequest(first, head []byte, f *framingFields, end uint64) {
 	kind, length, ok := requestFraming(f)
 	c.decide(method, target)
 	if ok && r.decision.Want > exchange.WantFrame {
-		c.keepRequest(method, target, head, kind, f.host)
+		c.keepRequest(first, method, target, head, kind, length, f)
 	}
 	if !ok {
 		c.failRequest(exchange.ResultUnparsable, exchange.ReasonFraming)
@@ -805,34 +805,41 @@ func (c *conn) decide(method, target []byte) {
 	}
 }
 
-func (c *conn) keepRequest(method, target, head []byte, kind exchange.Framing, host []byte) {
+func (c *conn) keepRequest(first, method, target, head []byte, kind exchange.Framing, length uint64, f *framingFields) {
 	p, r := c.p, c.cur
 	proto := "HTTP/1.1"
 	if r.minor == 0 {
 		proto = "HTTP/1.0"
 	}
-	q := &exchange.Request{
-		Method: string(method), Target: string(target), Proto: proto, Host: string(host),
-		Framing: kind, FirstByte: r.first,
-	}
-	r.req = q
+	r.kept = new(kept)
+	q, k := &r.kept.req, &r.kept.reqKeep
+	r.req, r.reqKeep = q, k
 	r.must(p.cfg.Budget, keepCost)
-	r.reqKeep = &content{max: p.cfg.MaxBody}
-	if r.decision.Want < exchange.WantWhole {
-		return
+	k.max = p.cfg.MaxBody
+	text := ""
+	if r.decision.Want == exchange.WantWhole {
+		if r.doubt == exchange.DoubtNone && !strict(first, head, p.fields) {
+			r.doubt = exchange.DoubtSyntax
+		}
+		if r.take(p.cfg.Budget, int64(2*len(head))) {
+			k.budget, k.of = p.cfg.Budget, r
+			k.keepWire, k.keep = true, kind == exchange.FramingChunked
+			q.Head, text, k.wire = k.text(head, kind, length)
+			all := make(exchange.Header, 0, len(p.fields)+p.answerFields)
+			if q.Header = all; f.doubt == exchange.DoubtNone {
+				q.Header = headerOf(all, p.fields, head, text)
+			} else {
+				at := fieldLines(head)
+				q.Header = header(all, head[at:], text[at:])
+			}
+			n := min(len(q.Header), cap(all))
+			r.spare = all[n:n]
+		} else {
+			k.over = true
+		}
 	}
-	if r.doubt == exchange.DoubtNone && !strict(head) {
-		r.doubt = exchange.DoubtSyntax
-	}
-	if !r.take(p.cfg.Budget, int64(2*len(head))) {
-		r.reqKeep.over = true
-		return
-	}
-	q.Head = bytes.Clone(head)
-	q.Header = header(fieldLines(head))
-	r.reqKeep.keepWire = true
-	r.reqKeep.keep = kind == exchange.FramingChunked
-	r.reqKeep.take = r.taker(p.cfg.Budget)
+	q.Method, q.Target, q.Host = part(head, text, method), part(head, text, target), part(head, text, f.host)
+	q.Proto, q.Framing, q.FirstByte = proto, kind, r.first
 }
 
 func (r *pending) take(b *reassembly.Budget, n int64) bool {
@@ -846,10 +853,6 @@ func (r *pending) take(b *reassembly.Budget, n int64) bool {
 func (r *pending) must(b *reassembly.Budget, n int64) {
 	b.Must(n)
 	r.taken += n
-}
-
-func (r *pending) taker(b *reassembly.Budget) func(int64) bool {
-	return func(n int64) bool { return r.take(b, n) }
 }
 
 // finishRequest is called when cur is whole.
@@ -870,7 +873,7 @@ func (c *conn) finishRequest() {
 			}
 			r.req.Wire = k.wire
 			if k.tail != nil {
-				r.req.Trailer = header(k.tail)
+				r.req.Trailer = header(nil, k.tail, string(k.tail))
 			}
 		}
 		r.req.Body = k.result(c.req.body.size)
@@ -1142,7 +1145,12 @@ func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
 		head = s.buf
 	}
 	var f framingFields
-	first, end := readHead(head, had, &f, nil)
+	var into *[]exchange.HeadField
+	if r := c.first; r != nil && r.decision.Want == exchange.WantWhole {
+		c.p.fields = c.p.fields[:0]
+		into = &c.p.fields
+	}
+	first, end := readHead(head, had, &f, into)
 	if end < 0 || end > MaxHead {
 		may, _ := maybeResponse(head)
 		switch {
@@ -1156,14 +1164,15 @@ func (c *conn) responseHead(b []byte, off uint64, at *reassembly.At) int {
 		return len(b)
 	}
 	n := end - had
-	c.parseResponse(first, head[:end], &f, off+uint64(n), at)
+	c.parseResponse(first, head[:end], &f, into != nil && f.doubt == exchange.DoubtNone, off+uint64(n), at)
 	c.release(s)
 	return n
 }
 
 // parseResponse takes a whole head, whose end is the position given; its first
-// line and what its fields say were read.
-func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, at *reassembly.At) {
+// line and what its fields say were read. listed: the fields are in p.fields, and
+// have nothing odd.
+func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, end uint64, at *reassembly.At) {
 	p, s := c.p, &c.resp
 	status, reason, minor, ok := statusLine(first)
 	switch {
@@ -1236,7 +1245,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, a
 		c.release(&c.req)
 	}
 	if status == 101 || method == methodConnect && status/100 == 2 {
-		c.tunnel(r, status, head, reason, minor, f)
+		c.tunnel(r, status, head, reason, minor, f, listed)
 		return
 	}
 	if method == methodConnect && c.req.state == sideWait {
@@ -1258,7 +1267,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, end uint64, a
 		r.fail, r.failWhy = exchange.ResultUnparsable, exchange.ReasonFraming
 	}
 	if r != nil && r.decision.Want > exchange.WantFrame && r.req != nil {
-		c.keepResponse(r, status, reason, minor, head, kind)
+		c.keepResponse(r, status, reason, minor, head, listed, kind, length)
 	}
 	var keep *content
 	if r != nil {
@@ -1311,26 +1320,34 @@ func responseFraming(method methodKind, status int, minor byte, f *framingFields
 	return exchange.FramingClose, 0, true
 }
 
-func (c *conn) keepResponse(r *pending, status int, reason []byte, minor byte, head []byte, kind exchange.Framing) {
+func (c *conn) keepResponse(r *pending, status int, reason []byte, minor byte, head []byte, listed bool, kind exchange.Framing, length uint64) {
 	proto := "HTTP/1.1"
 	if minor == 0 {
 		proto = "HTTP/1.0"
 	}
-	q := &exchange.Response{Status: status, Reason: string(reason), Proto: proto, Interim: r.interim, Framing: kind, FirstByte: r.rFirst}
-	r.resp = q
-	r.must(c.p.cfg.Budget, keepCost)
-	r.respKeep = &content{max: c.p.cfg.MaxBody}
-	if r.decision.Want < exchange.WantWhole {
-		return
+	p, q, k := c.p, &r.kept.resp, &r.kept.respKeep
+	r.resp, r.respKeep = q, k
+	r.must(p.cfg.Budget, keepCost)
+	k.max = p.cfg.MaxBody
+	text := ""
+	if r.decision.Want == exchange.WantWhole {
+		r.take(p.cfg.Budget, int64(len(head)))
+		k.budget, k.of, k.keep = p.cfg.Budget, r, true
+		_, text, k.buf = k.text(head, kind, length)
+		if listed {
+			q.Header = headerOf(r.spare, p.fields, head, text)
+		} else {
+			at := fieldLines(head)
+			q.Header = header(r.spare, head[at:], text[at:])
+		}
+		p.answerFields = min(len(q.Header), maxSpare)
 	}
-	q.Header = header(fieldLines(head))
-	r.take(c.p.cfg.Budget, int64(len(head)))
-	r.respKeep.keep = true
-	r.respKeep.take = r.taker(c.p.cfg.Budget)
+	q.Status, q.Reason, q.Proto, q.Interim = status, part(head, text, reason), proto, r.interim
+	q.Framing, q.FirstByte = kind, r.rFirst
 }
 
 // tunnel ends HTTP on the connection; the exchange is complete with its head.
-func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f *framingFields) {
+func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f *framingFields, listed bool) {
 	p := c.p
 	c.resp.state = sideTunnel
 	if r == nil {
@@ -1356,7 +1373,7 @@ func (c *conn) tunnel(r *pending, status int, head, reason []byte, minor byte, f
 		if status == 101 {
 			kind = exchange.FramingNone
 		}
-		c.keepResponse(r, status, reason, minor, head, kind)
+		c.keepResponse(r, status, reason, minor, head, listed, kind, 0)
 		r.resp.LastByte = r.rFirst
 		r.resp.Body = r.respKeep.result(0)
 	}
@@ -1407,7 +1424,7 @@ func (c *conn) endAnswer(end uint64, now int64) {
 		q.Interim = r.interim
 		q.Body = r.respKeep.result(s.body.size)
 		if r.respKeep.tail != nil {
-			q.Trailer = header(r.respKeep.tail)
+			q.Trailer = header(nil, r.respKeep.tail, string(r.respKeep.tail))
 		}
 	}
 	r.respDone = true

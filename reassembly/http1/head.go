@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"strings"
+	"unsafe"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -471,71 +472,128 @@ func maybeResponse(b []byte) (may, sure bool) {
 	return ok, ok
 }
 
-// fieldLines is a whole head without its first line.
-func fieldLines(head []byte) []byte { return head[bytes.IndexByte(head, '\n')+1:] }
+// fieldLines is where the field lines of a whole head begin.
+func fieldLines(head []byte) int { return bytes.IndexByte(head, '\n') + 1 }
 
-// header makes the list of fields from a head's field lines, as strings of one
-// copy.
-func header(fields []byte) exchange.Header {
-	n := bytes.Count(fields, []byte{'\n'})
-	h := make(exchange.Header, 0, n)
-	s := string(fields)
-	for len(s) > 0 {
-		l := s
-		if i := strings.IndexByte(s, '\n'); i >= 0 {
-			l, s = s[:i], s[i+1:]
+// header makes the list of fields from field lines. Its strings are parts of
+// text, which has the same bytes. It appends to h when that has room for all.
+func header(h exchange.Header, fields []byte, text string) exchange.Header {
+	if n := bytes.Count(fields, []byte{'\n'}) + 1; cap(h)-len(h) < n {
+		h = make(exchange.Header, 0, n)
+	}
+	for len(fields) > 0 {
+		n, colon := line(fields)
+		l, s := fields, text
+		if n >= 0 {
+			l, s = fields[:n], text[:n]
+			fields, text = fields[n+1:], text[n+1:]
 		} else {
-			s = ""
+			fields = nil
 		}
-		l = strings.TrimSuffix(l, "\r")
-		if l == "" {
+		l = withoutCR(l)
+		if s = s[:len(l)]; s == "" {
 			break
 		}
 		if l[0] == ' ' || l[0] == '\t' {
 			if k := len(h) - 1; k >= 0 {
-				h[k].Value = strings.Trim(h[k].Value+" "+strings.Trim(l, " \t"), " \t")
+				h[k].Value = strings.Trim(h[k].Value+" "+strings.Trim(s, " \t"), " \t")
 			}
 			continue
 		}
-		i := strings.IndexByte(l, ':')
-		if i <= 0 {
+		if colon <= 0 {
 			continue
 		}
-		h = append(h, exchange.Field{Name: strings.TrimRight(l[:i], " \t"), Value: strings.Trim(l[i+1:], " \t\r")})
+		name, value := s[:colon], s[colon+1:]
+		if c := name[colon-1]; c == ' ' || c == '\t' {
+			name = strings.TrimRight(name, " \t")
+		}
+		if k := len(value); k > 1 && value[0] == ' ' && value[1] > ' ' && value[k-1] > ' ' {
+			value = value[1:]
+		} else {
+			value = strings.Trim(value, " \t\r")
+		}
+		h = append(h, exchange.Field{Name: name, Value: value})
+	}
+	return h[:len(h):len(h)]
+}
+
+// headerOf is header for a whole head of which scanFields has read the fields, and
+// has found nothing odd. text has the bytes of head.
+func headerOf(h exchange.Header, fields []exchange.HeadField, head []byte, text string) exchange.Header {
+	if n := len(fields); cap(h) < n {
+		h = make(exchange.Header, n)
+	} else {
+		h = h[:n:n]
+	}
+	for i := range fields {
+		name, value := part(head, text, fields[i].Name), part(head, text, fields[i].Value)
+		if value != "" && value[0] == '\r' {
+			value = strings.TrimLeft(value, " \t\r")
+		}
+		h[i].Name, h[i].Value = name, value
 	}
 	return h
 }
 
+// part is b as a string: a part of text, which has the bytes of head, where b is
+// one of head.
+func part(head []byte, text string, b []byte) string {
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - uintptr(unsafe.Pointer(unsafe.SliceData(head)))
+	if n := uintptr(len(b)); at < uintptr(len(text)) && n <= uintptr(len(text))-at {
+		return text[at : at+n]
+	}
+	return string(b)
+}
+
+// unzeroed is like make([]byte, n) for what will be overwritten: its bytes are
+// whatever was there.
+func unzeroed(n int) []byte {
+	if n <= 1024 {
+		return make([]byte, n)
+	}
+	var b strings.Builder
+	b.Grow(n)
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), n)
+}
+
 // strict says whether a head that is to be replayed keeps to the grammar of
-// RFC 9112 sections 2.2 and 5, so that no two readers take it differently.
-func strict(head []byte) bool {
-	first := true
-	for len(head) > 0 {
-		i := bytes.IndexByte(head, '\n')
-		if i < 1 || head[i-1] != '\r' {
-			return false
-		}
-		l := head[:i-1]
-		head = head[i+1:]
-		for _, c := range l {
-			if c < ' ' && c != '\t' || c == 0x7f {
-				return false
-			}
-		}
-		if first {
-			first = false
-			if bytes.Count(l, []byte{' '}) != 2 {
-				return false
-			}
-			continue
-		}
-		if len(l) == 0 {
-			return len(head) == 0
-		}
-		colon := bytes.IndexByte(l, ':')
-		if colon <= 0 || !isToken(l[:colon]) {
+// RFC 9112 sections 2.2 and 5, so that no two readers take it differently. Its
+// fields were read, and nothing odd was found.
+func strict(first, head []byte, fields []exchange.HeadField) bool {
+	if bytes.Count(first, []byte{' '}) != 2 || !clean(head) {
+		return false
+	}
+	for i := range fields {
+		if !isToken(fields[i].Name) {
 			return false
 		}
 	}
-	return false
+	return true
+}
+
+// clean says that a head has no control character but tabs and the CR and LF that
+// end a line together.
+func clean(b []byte) bool {
+	for i := 0; i < len(b); i++ {
+		for ; len(b)-i >= 8; i += 8 {
+			w := binary.LittleEndian.Uint64(b[i:])
+			if odd := ((w-' '*lanes)&^w | zeroes(w^0x7f*lanes)) & topBits; odd != 0 {
+				i += bits.TrailingZeros64(odd) / 8
+				break
+			}
+		}
+		if i == len(b) {
+			break
+		}
+		switch c := b[i]; {
+		case c == '\r':
+			if i++; i == len(b) || b[i] != '\n' {
+				return false
+			}
+		case c < ' ' && c != '\t', c == 0x7f:
+			return false
+		}
+	}
+	return true
 }

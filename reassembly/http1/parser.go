@@ -70,7 +70,10 @@ type Parser struct {
 	conns   []*conn  // free
 	bufs    [][]byte // free
 	nFree   int
-	nWorks  int
+	// answerFields is how many fields to expect of an answer: as the last that
+	// was kept had.
+	answerFields int
+	nWorks       int
 }
 
 // New makes a Parser.
@@ -212,10 +215,23 @@ type pending struct {
 	respKeep   *content
 	req        *exchange.Request
 	resp       *exchange.Response
+	kept       *kept           // when kept
+	spare      exchange.Header // room for the fields of the answer
 	interim    []int
 	flow       exchange.Flow // set when kept
 	taken      int64         // bytes from the budget
 }
+
+// kept is what is made for an exchange that is kept, in one piece.
+type kept struct {
+	exchange          exchange.Exchange
+	req               exchange.Request
+	resp              exchange.Response
+	reqKeep, respKeep content
+}
+
+// maxSpare bounds the room that is made for the fields of an answer.
+const maxSpare = 32
 
 type methodKind uint8
 
@@ -264,17 +280,11 @@ func (p *Parser) emit(c *conn, r *pending) {
 		out.Doubt = r.rDoubt
 	}
 	if r.decision.Want > exchange.WantFrame {
-		x := &exchange.Exchange{
-			ID:       exchange.NewID(r.flow, c.tcp.ISN(), r.start),
-			Flow:     r.flow,
-			ISN:      c.tcp.ISN(),
-			Offset:   r.start,
-			Reused:   r.reused,
-			Request:  r.req,
-			Response: r.resp,
-			Decision: r.decision,
-			Doubt:    out.Doubt,
-		}
+		x := &r.kept.exchange
+		x.ID = exchange.NewID(r.flow, c.tcp.ISN(), r.start)
+		x.Flow, x.ISN, x.Offset, x.Reused = r.flow, c.tcp.ISN(), r.start, r.reused
+		x.Request, x.Response = r.req, r.resp
+		x.Decision, x.Doubt = r.decision, out.Doubt
 		out.Exchange = x
 	}
 	p.cfg.Sink.Complete(out)

@@ -175,11 +175,15 @@ func (p *ResponseParser) head(b []byte, now int64) (n int, whole bool, err error
 	if p.method == methodConnect && status/100 == 2 {
 		kind, p.alive = exchange.FramingNone, false
 	}
-	p.resp = &exchange.Response{
-		Status: status, Reason: string(reason), Proto: proto, Interim: p.interim,
-		Header: header(fieldLines(head[:end])), Framing: kind, FirstByte: p.first,
-	}
 	p.keep = &content{max: p.cfg.MaxBody, keep: true}
+	head = head[:end]
+	at := fieldLines(head)
+	_, text, room := p.keep.text(head, kind, length)
+	p.keep.buf = room
+	p.resp = &exchange.Response{
+		Status: status, Reason: part(head, text, reason), Proto: proto, Interim: p.interim,
+		Header: header(nil, head[at:], text[at:]), Framing: kind, FirstByte: p.first,
+	}
 	p.body.begin(kind, length, p.keep)
 	p.state = sideBody
 	p.buf = p.buf[:0]
@@ -193,7 +197,7 @@ func (p *ResponseParser) finish(now int64) {
 	p.resp.LastByte = now
 	p.resp.Body = p.keep.result(p.body.size)
 	if p.keep.tail != nil {
-		p.resp.Trailer = header(p.keep.tail)
+		p.resp.Trailer = header(nil, p.keep.tail, string(p.keep.tail))
 	}
 	p.state = sideEnd
 }
