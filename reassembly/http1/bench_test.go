@@ -266,3 +266,19 @@ func TestFramedExchangeAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// An exchange that is kept is a few large pieces of memory, whatever its fields:
+// itself, its fields, two heads with a short body, and its ID.
+func TestKeptExchangeAllocatesLittle(t *testing.T) {
+	o, c := newOurs(t, exchange.WantWhole)
+	tk := &talk{scriptedExchange: scriptExchange(4096, 1448, false), port: 1024}
+	tk.open(o)
+	tk.round(o)
+	before := c.n
+	if n := testing.AllocsPerRun(100, func() { tk.round(o) }); n > 5 {
+		t.Errorf("%v allocations for an exchange that is kept", n)
+	}
+	if c.n-before < 100 {
+		t.Errorf("only %d exchanges were complete", c.n-before)
+	}
+}

@@ -313,3 +313,21 @@ func BenchmarkRest(b *testing.B) {
 		b.Fatalf("%d exchanges of %d", c.n, b.N+1)
 	}
 }
+
+// An exchange that is kept is a few pieces of memory: itself, its body and its ID.
+// Fields that come again and again are shared.
+func TestKeptExchangeAllocatesLittle(t *testing.T) {
+	c := &counter{want: exchange.WantWhole}
+	o := &ours{Assembler: newShard(t, c, 16<<20)}
+	tk, first := newTalk(4096, 1448, 1024)
+	tk.open(o, first)
+	tk.round(o)
+	tk.round(o)
+	before := c.n
+	if n := testing.AllocsPerRun(100, func() { tk.round(o) }); n > 3 {
+		t.Errorf("%v allocations for an exchange that is kept", n)
+	}
+	if c.n-before < 100 {
+		t.Errorf("only %d exchanges were complete", c.n-before)
+	}
+}

@@ -154,6 +154,7 @@ func (c *conn) upgraded(u *exchange.Upgrade) {
 	st.taken = u.Taken
 	st.reqLen, st.respLen = -1, -1
 	if q := st.req; q != nil {
+		st.kept = new(kept)
 		q.Proto, q.Scheme, q.Framing, q.Head, q.Wire = "HTTP/2", "http", exchange.FramingH2, nil, q.Body.Bytes
 	}
 	c.streams.put(st)

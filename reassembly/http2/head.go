@@ -92,10 +92,10 @@ func (c *conn) decide(st *stream) {
 		return
 	}
 	st.flow = p.flow
-	q := &exchange.Request{
-		Method: m.method, Target: m.target(), Proto: "HTTP/2", Host: m.hostName(), Scheme: m.scheme,
-		Framing: exchange.FramingH2, FirstByte: st.first,
-	}
+	st.kept = new(kept)
+	q := &st.kept.req
+	q.Method, q.Target, q.Proto, q.Host, q.Scheme = m.method, m.target(), "HTTP/2", m.hostName(), m.scheme
+	q.Framing, q.FirstByte = exchange.FramingH2, st.first
 	st.req = q
 	if st.decision.Want < exchange.WantWhole {
 		return
@@ -105,7 +105,7 @@ func (c *conn) decide(st *stream) {
 		st.reqKeep.over = true
 		return
 	}
-	q.Header = header(p.section.regular())
+	q.Header = p.section.keep()
 }
 
 // trailer reads the block at hand as the trailer section of a direction. It says
@@ -190,13 +190,15 @@ func (c *conn) answer(st *stream, at *place, end bool, now int64) {
 		kind = exchange.FramingTunnel
 	}
 	if st.req != nil {
-		st.resp = &exchange.Response{Status: status, Proto: "HTTP/2", Interim: st.interim, Framing: kind, FirstByte: st.rFirst}
+		q := &st.kept.resp
+		q.Status, q.Proto, q.Interim, q.Framing, q.FirstByte = status, "HTTP/2", st.interim, kind, st.rFirst
+		st.resp = q
 		if st.decision.Want == exchange.WantWhole {
 			if !st.take(p.cfg.Budget, cost(p.section.fields)) {
 				c.finish(st, exchange.ResultEvicted, exchange.ReasonNone)
 				return
 			}
-			st.resp.Header = header(p.section.regular())
+			q.Header = p.section.keep()
 			st.respKeep.keep = true
 		}
 	}
@@ -220,7 +222,7 @@ func (c *conn) tunnel(st *stream, now int64) {
 	c.emit(st)
 	c.p.completed()
 	st.tunnel = true
-	st.req, st.resp, st.interim = nil, nil, nil
+	st.kept, st.req, st.resp, st.interim = nil, nil, nil, nil
 	st.reqKeep, st.respKeep = content{}, content{}
 }
 

@@ -23,6 +23,10 @@ type section struct {
 	msg                                 message
 	text                                []byte
 	lent                                []exchange.HeadField
+	// header is that of the exchanges that are kept, when isKept. They share it: it
+	// is never written again.
+	isKept bool
+	header exchange.Header
 }
 
 // reset makes it empty and keeps its memory.
@@ -39,9 +43,9 @@ func (s *section) add(f hpack.HeaderField) bool {
 }
 
 // cost is what it takes in memory when it is remembered, in bytes: the fields
-// twice, as strings and as what is lent.
+// thrice, as strings, as what is lent and as what is kept.
 func (s *section) cost() int64 {
-	const each = int64(unsafe.Sizeof(hpack.HeaderField{}) + unsafe.Sizeof(exchange.HeadField{}))
+	const each = int64(unsafe.Sizeof(hpack.HeaderField{}) + unsafe.Sizeof(exchange.HeadField{}) + unsafe.Sizeof(exchange.Field{}))
 	return 2*int64(s.size) + int64(len(s.fields)+1)*each
 }
 
@@ -76,6 +80,14 @@ func (s *section) answer() (status int, ok bool) {
 // them it is left out.
 func (s *section) regular() []hpack.HeaderField {
 	return onlyRegular(s.fields[s.message().regular:])
+}
+
+// keep gives the regular fields as exchanges keep them: frozen.
+func (s *section) keep() exchange.Header {
+	if !s.isKept {
+		s.header, s.isKept = header(s.regular()), true
+	}
+	return s.header
 }
 
 // lend puts the section into the head that the keeper is asked about; the bytes

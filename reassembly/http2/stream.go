@@ -41,6 +41,7 @@ type stream struct {
 	grpcMessage       string
 	reqKeep           content
 	respKeep          content
+	kept              *kept // when kept
 	req               *exchange.Request
 	resp              *exchange.Response
 	interim           []int
@@ -48,13 +49,19 @@ type stream struct {
 	taken             int64         // bytes from the budget
 }
 
+// kept is what is made for an exchange that is kept, in one piece.
+type kept struct {
+	exchange exchange.Exchange
+	req      exchange.Request
+	resp     exchange.Response
+}
+
 func (p *Parser) newStream() *stream {
 	st := p.streams
 	if st == nil {
 		return &stream{}
 	}
-	p.streams = st.next
-	*st = stream{}
+	p.streams, st.next = st.next, nil // the rest was cleared
 	return st
 }
 
@@ -146,19 +153,12 @@ func (c *conn) emit(st *stream) {
 }
 
 func (c *conn) exchange(st *stream) *exchange.Exchange {
-	x := &exchange.Exchange{
-		ID:       exchange.NewID(st.flow, c.tcp.ISN(), uint64(st.id)),
-		Flow:     st.flow,
-		ISN:      c.tcp.ISN(),
-		Offset:   st.start,
-		Reused:   st.reused,
-		Request:  st.req,
-		Response: st.resp,
-		Decision: st.decision,
-		Doubt:    st.doubt,
-		Stream:   st.id,
-		Pushed:   st.pushed,
-	}
+	x := &st.kept.exchange
+	x.ID = exchange.NewID(st.flow, c.tcp.ISN(), uint64(st.id))
+	x.Flow, x.ISN, x.Offset, x.Reused = st.flow, c.tcp.ISN(), st.start, st.reused
+	x.Request, x.Response = st.req, st.resp
+	x.Decision, x.Doubt = st.decision, st.doubt
+	x.Stream, x.Pushed = st.id, st.pushed
 	if st.wasReset {
 		r := st.reset
 		x.Reset = &r
