@@ -40,6 +40,7 @@ type talk struct {
 	port      uint16
 	cut       int
 	id        uint32
+	path      int // where req has digits that differ each time, 0 without
 }
 
 var benchFields = []string{
@@ -47,6 +48,8 @@ var benchFields = []string{
 	"accept: application/json", "accept-encoding: gzip", "accept-language: en", "cookie: session=0123456789abcdef",
 	"x-request-id: 7b3bf470-9456-11ee-b9d1-0242ac120002", "x-forwarded-for: 203.0.113.7",
 }
+
+const benchPath = "/api/users/00000000"
 
 var benchAnswer = []string{":status: 200", "server: nginx", "date: Mon, 23 Nov 2026 12:00:00 GMT", "content-type: application/json", "etag: \"5f3e\""}
 
@@ -62,8 +65,9 @@ func streamsIn(b []byte) (at []int) {
 }
 
 // newTalk writes the first exchange, which fills the tables, into first, and a
-// later one to be repeated.
-func newTalk(size, cut int, port uint16) (t *talk, first []message) {
+// later one to be repeated, in which paths has the path differ each time: a literal
+// that is not put into the table (RFC 7541 section 6.2.2).
+func newTalk(size, cut int, port uint16, paths bool) (t *talk, first []message) {
 	v := newConv()
 	v.hello()
 	exchangeOf := func(id uint32) {
@@ -80,6 +84,19 @@ func newTalk(size, cut int, port uint16) (t *talk, first []message) {
 	first = v.msgs
 	v.msgs = nil
 	exchangeOf(3)
+	if paths {
+		v.msgs = v.msgs[1:]
+		enc := v.side[0].encode
+		block := string(enc(benchFields[:2]...))
+		block += "\x04" + string(rune(len(benchPath))) + benchPath // not put into the table
+		at := 9 + len(block) - len("00000000")
+		block += string(enc(benchFields[3:]...))
+		later := v.msgs
+		v.msgs = nil
+		v.frame(true, 1, 5, 3, block)
+		v.msgs = append(v.msgs, later...)
+		defer func() { t.path = at }()
+	}
 	t = &talk{port: port, cut: cut, id: 3, seq: [2]uint32{100, 200}}
 	for _, m := range v.msgs {
 		if m.client {
@@ -121,6 +138,11 @@ func (t *talk) round(to tap) {
 			binary.BigEndian.PutUint32(b[at:], t.id)
 		}
 		t.send(to, i == 0, b)
+	}
+	if t.path > 0 {
+		for i, n := t.path+7, t.id; i >= t.path; i, n = i-1, n/10 {
+			t.req[i] = byte('0' + n%10)
+		}
 	}
 	if t.id += 2; t.id >= 1<<31 {
 		panic("no more streams")
@@ -227,22 +249,27 @@ func BenchmarkExchange(b *testing.B) {
 				want exchange.Want
 			}{{"framed", exchange.WantFrame}, {"kept", exchange.WantWhole}} {
 				b.Run(fmt.Sprintf("%dB/conns=%d/%s", size, conns, w.name), func(b *testing.B) {
-					compare(b, size, conns, w.want)
+					compare(b, size, conns, w.want, false)
 				})
 			}
 		}
 	}
 }
 
+// BenchmarkPaths is an exchange of 200 B that is not kept, whose path is another one
+// each time.
+func BenchmarkPaths(b *testing.B) { compare(b, 200, 1, exchange.WantFrame, true) }
+
 // compare runs one exchange after the other through this package and through
 // the pair, on one core. Neither side decodes packets: both get the same parsed
 // fields and payloads.
-func compare(b *testing.B, size, conns int, w exchange.Want) {
-	one, first := newTalk(size, 16<<10, 1024)
+func compare(b *testing.B, size, conns int, w exchange.Want, paths bool) {
+	one, first := newTalk(size, 16<<10, 1024, paths)
 	run := func(b *testing.B, to tap, wait func(n int)) {
 		talks := make([]*talk, conns)
 		for i := range talks {
 			t := *one
+			t.req = bytes.Clone(one.req)
 			t.port = uint16(1024 + i)
 			talks[i] = &t
 			t.open(to, first)
@@ -284,7 +311,7 @@ func compare(b *testing.B, size, conns int, w exchange.Want) {
 func TestFramedExchangeAllocatesNothing(t *testing.T) {
 	c := &counter{}
 	o := &ours{Assembler: newShard(t, c, 16<<20)}
-	tk, first := newTalk(40_000, 1448, 1024)
+	tk, first := newTalk(40_000, 1448, 1024, false)
 	tk.open(o, first)
 	tk.round(o)
 	before := c.n
@@ -301,7 +328,7 @@ func TestFramedExchangeAllocatesNothing(t *testing.T) {
 func BenchmarkRest(b *testing.B) {
 	c := &counter{}
 	o := &ours{Assembler: newShard(b, c, 16<<20)}
-	tk, first := newTalk(200, 16<<10, 1024)
+	tk, first := newTalk(200, 16<<10, 1024, false)
 	tk.open(o, first)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -319,7 +346,7 @@ func BenchmarkRest(b *testing.B) {
 func TestKeptExchangeAllocatesLittle(t *testing.T) {
 	c := &counter{want: exchange.WantWhole}
 	o := &ours{Assembler: newShard(t, c, 16<<20)}
-	tk, first := newTalk(4096, 1448, 1024)
+	tk, first := newTalk(4096, 1448, 1024, false)
 	tk.open(o, first)
 	tk.round(o)
 	tk.round(o)
