@@ -156,12 +156,13 @@ type Request struct {
 	Host string
 	// Scheme is HTTP/2's :scheme, "" in HTTP/1.
 	Scheme string
-	// Header is without HTTP/2's pseudo-header fields.
+	// Header is without HTTP/2's pseudo-header fields. Exchanges of a connection
+	// may share the list.
 	Header  Header
 	Trailer Header
 	// Head is the head as captured, from the request line up to and
 	// including the empty line. Nil when the exchange is only listed, and in
-	// HTTP/2.
+	// HTTP/2. The strings of the request are parts of it: nobody writes.
 	Head []byte
 	// Wire is the body as captured, transfer framing included. For bodies
 	// that are not chunked it is the same slice as Body.Bytes.

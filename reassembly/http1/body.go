@@ -164,7 +164,10 @@ func (k *content) text(head []byte, kind exchange.Framing, length uint64) (copie
 	}
 	b := unzeroed(n + body)
 	copy(b, head)
-	return b[:n:n], unsafe.String(unsafe.SliceData(b), n), b[n : n : n+body]
+	if body > 0 {
+		room = b[n : n : n+body]
+	}
+	return b[:n:n], unsafe.String(unsafe.SliceData(b), n), room
 }
 
 // raw keeps the bytes as captured, for replay.
