@@ -983,7 +983,7 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 		c.serverSeen = true
 		if first && at.Start && !c.serverSync && (s.state == sideSeek || s.state == sideBody || s.state == sideHead) {
 			if may, sure := maybeResponse(b); sure && s.state == sideSeek || may && c.expected(at) != nil ||
-				sure && s.state == sideBody && c.answer == nil && off == c.lastHead { // the answer to a HEAD
+				sure && s.state == sideBody && (c.answer == nil || !c.answer.headDone) && off == c.lastHead { // the answer to a HEAD
 				c.dropAnswer()
 				s.state = sideIdle
 			}
@@ -1119,7 +1119,8 @@ func (c *conn) match() (r *pending, orphan bool) {
 		for x := r; x != nil; x = x.next {
 			x.tentative = false
 		}
-		c.clientSync, c.unconfirmed = true, true
+		// A hole behind it may have come before its answer.
+		c.clientSync, c.unconfirmed = c.req.state != sideSeek, true
 		if r.next != nil {
 			c.pipelined = true
 			for x := r; x != nil; x = x.next {
@@ -1236,7 +1237,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, 
 			r.spoiled, c.serverSync = true, false
 		}
 	}
-	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil
+	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil || !r.headDone
 	if r != nil && r.expect && !r.bodySeen && !r.done {
 		// Whether the body still comes is the client's to decide.
 		r.fail, r.failWhy, r.done = exchange.ResultUnparsable, exchange.ReasonRefused, true

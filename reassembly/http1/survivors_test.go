@@ -1,0 +1,297 @@
+package http1_test
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
+)
+
+// survivors is the oracle of losses. It knows what was sent and which bytes the
+// tap did not get, and nothing of how the product reads; the rules are those that a
+// reader of both streams can prove, exchange by exchange.
+type survivors struct {
+	// must says of each exchange that a reader can prove it. why says of the
+	// others which rule is against it.
+	must []bool
+	why  []string
+	// begun says that a reader sees the exchange begin: it has to count it.
+	begun []bool
+	// decoys is how many places look like the beginning of a message and are
+	// content, so that a reader who seeks may count them.
+	decoys int
+}
+
+// message is one side of an exchange, by offsets in its stream.
+type message struct {
+	from, to int
+	heads    [][2]int // interim ones and the final one
+	body     int      // where the bytes behind the last head begin
+}
+
+// holes are what is missing in a message.
+type holes struct {
+	any bool
+	// place: not inside content whose length was told, so that a reader does not
+	// know any more where the message goes on.
+	place bool
+	head  bool
+}
+
+// layout gives the messages of both sides and where content is.
+func layout(s *segmenttest.Scene) (m [2][]message, content [2][][2]int) {
+	off := [2]int{}
+	for d := range m {
+		m[d] = make([]message, len(s.Wants))
+		for x := range m[d] {
+			m[d][x].from = -1
+		}
+	}
+	for i := range s.Messages {
+		w := &s.Messages[i]
+		d := 1
+		if w.ToServer {
+			d = 0
+		}
+		for _, p := range w.Spans {
+			x, from, to := &m[d][p.Exchange], off[d]+p.From, off[d]+p.To
+			if x.from < 0 {
+				x.from = from
+			}
+			x.to = to
+			switch p.Part {
+			case segmenttest.Head:
+				x.heads = append(x.heads, [2]int{from, to})
+				x.body = to
+			case segmenttest.Body:
+				if from < to {
+					content[d] = append(content[d], [2]int{from, to})
+				}
+			}
+		}
+		off[d] += len(w.Bytes)
+	}
+	return m, content
+}
+
+// holesIn says what is missing of a message.
+func holesIn(m *message, lost, content [][2]int) (h holes) {
+	for _, l := range lost {
+		if l[1] <= m.from || m.to <= l[0] {
+			continue
+		}
+		h.any = true
+		inside := false
+		for _, c := range content {
+			inside = inside || c[0] <= l[0] && l[1] <= c[1]
+		}
+		h.place = h.place || !inside
+		for _, x := range m.heads {
+			h.head = h.head || l[0] < x[1] && x[0] < l[1]
+		}
+	}
+	return h
+}
+
+// survive says what a reader can prove of what is left of a conversation that is
+// known from its SYNs on.
+func survive(s *segmenttest.Scene, left []seg) *survivors {
+	n := len(s.Wants)
+	o := &survivors{make([]bool, n), make([]string, n), make([]bool, n), 0}
+	v := segmenttest.Views(s.Whole, left)
+	m, content := layout(s)
+	var stream [2][]byte
+	for _, w := range s.Messages {
+		d := 1
+		if w.ToServer {
+			d = 0
+		}
+		stream[d] = append(stream[d], w.Bytes...)
+	}
+	for d := range v {
+		v[d].Starts(0, v[d].Sent, func(at int, _ *seg) {
+			if decoyIn(&v[d], d, m[d], at, at+1) {
+				o.decoys++
+			}
+		})
+	}
+	// client, server: the place in the stream and what it belongs to is certain.
+	client, server := true, true
+	// end: the end of the answer before is known, as a place. unproven: the client
+	// was found again, and nothing has shown yet that no other request was in the
+	// hole whose answer could be taken for this one's.
+	end, unproven, stuck := true, false, false
+	swallowed, untold, carried := false, false, false
+	guess := false // the end is known if that was no answer to a HEAD, or its head's end if it was
+	// seek is where each direction was lost.
+	seek := [2]int{}
+	for x := range n {
+		q, a := &m[0][x], &m[1][x]
+		qh, ah := holesIn(q, v[0].Lost, content[0]), holesIn(a, v[1].Lost, content[1])
+		for d, m := range []*message{q, a} {
+			for _, l := range v[d].Lost {
+				// In a file an acknowledgement may stand before its data: a hole is
+				// believed when that was waited for, and at the end the directions
+				// are told one after the other.
+				untold = untold || s.Path == segmenttest.Captured && l[0] < m.to && m.from < l[1] && !v[d].Told(l[1])
+			}
+		}
+		why := ""
+		no := func(format string, args ...any) {
+			if why == "" {
+				why = fmt.Sprintf(format, args...)
+			}
+		}
+		// The request. Where the place is lost, it begins for certain where a
+		// segment does, with a whole request line, which the client sent when it
+		// had received the answer before to its end.
+		known, found := client, false
+		if !known {
+			g, exact := v[0].Begins(q.from)
+			switch {
+			case g == nil:
+				no("its request begins with no segment")
+			case !exact:
+				no("its request's segment is a copy")
+			case bytes.IndexByte(g.Payload, '\n') < 0:
+				// A reader must not take what only begins like one.
+				no("its request line is in two segments")
+			case x == 0 || !end:
+				no("the end of the answer before is not known")
+			case v[0].Ack(g) != m[1][x-1].to:
+				no("its request was sent before the answer before was whole")
+			case decoyIn(&v[0], 0, m[0], seek[0], q.from):
+				no("content before its request reads like one")
+			default:
+				known, found = true, true
+			}
+		}
+		if !known {
+			no("nobody knows where its request begins")
+		}
+		if known && !qh.head {
+			o.begun[x] = true
+		}
+		first, _ := v[1].Begins(a.from)
+		answered := server
+		if !answered {
+			switch {
+			case first == nil:
+				no("its answer begins with no segment")
+			case !known:
+			case s.Pipelined && !found:
+				// Of requests that wait together a place in the stream of answers
+				// does not say whose it is.
+				no("pipelined, and the server's direction was lost")
+			default:
+				g, exact := v[0].Begins(q.from)
+				if g == nil || !exact || v[0].Ack(g) != a.from {
+					no("its request does not say where its answer begins")
+				} else {
+					answered = true
+				}
+			}
+		}
+		if found {
+			unproven, carried = true, false
+		} else if unproven {
+			carried = true
+		}
+		if carried {
+			// The one that was found was itself lost, so no answer of its own was seen
+			// to end where the client went on.
+			no("what was found before was never proven")
+		}
+		if untold {
+			no("the capture ended while a hole could still have been filled")
+		}
+		if qh.any || ah.any {
+			no("it lost bytes")
+		}
+		if why == "" && unproven {
+			switch {
+			case bytes.HasPrefix(stream[1][a.body:a.to], []byte("HTTP/1")):
+				// It may be the head alone of what answers a HEAD in the hole.
+				no("its answer's content reads like an answer")
+			case x+1 == n:
+				unproven = false
+			case !sentAt(&v[0], &m[0][x+1], a.to):
+				// Its answer may be that of a request in the hole: one that was
+				// sent with it, whose own answer would then follow.
+				no("nothing shows that the client waited for this answer")
+			default:
+				unproven = false
+			}
+		}
+		if stuck {
+			no("a request was sent with one that nothing proved")
+		}
+		if known && unproven && x+1 < n && !holesIn(&m[0][x+1], v[0].Lost, content[0]).head && !sentAt(&v[0], &m[0][x+1], a.to) {
+			// The client is in the middle of pipelining, nobody knows since when:
+			// how many answers are still to come for what was in the hole.
+			stuck = true
+		}
+		o.must[x], o.why[x] = why == "", why
+		sure := first != nil && len(first.Payload) >= len("HTTP/1.1 ")
+		// What the next one finds. Where nobody knows what an answer answers, its
+		// head says where it ends, if it is not that to a HEAD: where content begins
+		// like an answer, it may be the next.
+		method := known && !qh.head
+		// What was found where the answers' place is not certain is a request for
+		// certain only when an answer with a whole head begins where it says.
+		if found && !server && (!answered || ah.head) {
+			known = false
+		}
+		if client = known && !qh.place; known && !client {
+			seek[0] = q.from
+		}
+		if first == nil && guess {
+			// What follows may be content of the answer that a HEAD may have had or
+			// not, until a request says that an answer begins.
+			swallowed = true
+		}
+		swallowed = swallowed && !(answered && !qh.place)
+		switch {
+		case ah.place || swallowed:
+			server, end, seek[1] = false, false, a.from
+		case guess && !sure && (!known || qh.place):
+			// The one before may have answered a HEAD or not, and no request says
+			// that the next begins here.
+			server, end, seek[1] = false, false, a.from
+		case answered && method:
+			server, end = true, true
+		case decoyIn(&v[1], 1, m[1], a.body, a.body+1):
+			server, end, seek[1] = false, false, a.from
+		case answered || server:
+			server, end = false, true
+		default:
+			end = sure && !decoyIn(&v[1], 1, m[1], seek[1], a.from)
+			server = false
+		}
+		guess = end && !method
+	}
+	return o
+}
+
+// decoyIn says whether a segment that begins in [from, to) reads like the beginning
+// of a message and is none.
+func decoyIn(v *segmenttest.View, d int, m []message, from, to int) (yes bool) {
+	v.Starts(from, to, func(at int, g *seg) {
+		like := []string{"GET /", "HTTP/1."}[d]
+		yes = yes || bytes.HasPrefix(g.Payload, []byte(like)) && !slices.ContainsFunc(m, func(x message) bool {
+			return x.from == at || slices.ContainsFunc(x.heads, func(h [2]int) bool { return h[0] == at })
+		})
+	})
+	return yes
+}
+
+// sentAt says whether a segment of a message shows that its sender had received the
+// other stream up to exactly a place.
+func sentAt(v *segmenttest.View, m *message, ack int) (yes bool) {
+	v.Starts(m.from, m.to, func(at int, g *seg) {
+		_, exact := v.Begins(at)
+		yes = yes || exact && v.Ack(g) == ack
+	})
+	return yes
+}
