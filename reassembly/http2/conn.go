@@ -266,6 +266,11 @@ func (c *conn) Close(why reassembly.Close) {
 			c.finish(st, r, reason)
 		}
 	})
+	for d := range c.side {
+		if c.side[reassembly.Client].state == sideLost {
+			c.countCut(reassembly.Dir(d))
+		}
+	}
 	if c.late && !c.lateOnes {
 		p.lone(1, exchange.ResultUnparsable, exchange.ReasonHTTP2Late)
 	}
@@ -314,6 +319,7 @@ func (c *conn) lose(d reassembly.Dir) {
 	if s.state != sideOpen {
 		return
 	}
+	c.countCut(d)
 	s.state, s.synced = sideLost, false
 	c.late = c.late || !c.proven || c.side[d.Other()].state == sideLost
 	c.release(s)
@@ -379,6 +385,15 @@ func (c *conn) kill() {
 	}
 	if s := c.p.cfg.Skipper; s != nil {
 		s.SkipRest(c.tcp)
+	}
+}
+
+// countCut counts the stream that a header block of d would have been the first to
+// show, when the block is not whole and its rest does not come.
+func (c *conn) countCut(d reassembly.Dir) {
+	b := &c.side[d].block
+	if b.open && (d == reassembly.Client || c.side[reassembly.Client].state == sideLost) {
+		c.countLate(b.id)
 	}
 }
 
