@@ -113,6 +113,28 @@ func cutOff(r *rand.Rand, segs []seg) []seg {
 	return append(segs, e)
 }
 
+// foreign is a connection that is not HTTP, or leaves it with its first exchange, and
+// goes on for some segments.
+func foreign(r *rand.Rand) []seg {
+	type opening struct{ request, answer string }
+	o := []opening{
+		{"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "\x16\x03\x03\x00\x7a"},
+		{"\x00\x00\x01\x02", "\x00"},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"},
+		{"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", "HTTP/1.1 200 Yes\r\n\r\n"},
+	}[r.IntN(4)]
+	c := &segmenttest.Conversation{FIN: r.IntN(2) == 0}
+	for i, b := range []string{o.request, o.answer} {
+		c.Messages = append(c.Messages, segmenttest.Message{ToServer: i == 0, Bytes: []byte(b)})
+	}
+	for range 1 + r.IntN(20) {
+		c.Messages = append(c.Messages, segmenttest.Message{ToServer: r.IntN(2) == 0, Bytes: filler(r, 1+r.IntN(3000))})
+	}
+	segs := segmenttest.Cut(r, c, 1460, segmenttest.RandomISN(r))
+	segmenttest.Stamp(r, segs, 1000)
+	return segs
+}
+
 // Whatever is not captured because nobody wants it, the exchanges are the same,
 // and so is what each of the others is counted as.
 func TestSkippingChangesNothing(t *testing.T) {
@@ -122,6 +144,9 @@ func TestSkippingChangesNothing(t *testing.T) {
 		segs := s.Segs
 		if r.IntN(2) == 0 {
 			segs = cutOff(r, segs)
+		}
+		if r.IntN(4) == 0 {
+			segs = foreign(r)
 		}
 		tap := &segmenttest.Tap{}
 		if r.IntN(2) == 0 {
@@ -154,6 +179,9 @@ func TestSkippingChangesNothing(t *testing.T) {
 	t.Logf("%d ranges, %d connections to their end, %d segments skipped", sum.Ranges, sum.Rests, sum.Segments)
 	if sum.Ranges == 0 || sum.Segments == 0 {
 		t.Error("nothing was skipped")
+	}
+	if sum.Rests == 0 {
+		t.Error("no connection was skipped to its end")
 	}
 }
 
