@@ -21,6 +21,10 @@ type survivors struct {
 	// decoys is how many places look like the beginning of a message and are
 	// content, so that a reader who seeks may count them.
 	decoys int
+	// least is how long the shortest head of a request is, in bytes.
+	least uint64
+	// shown is of how many exchanges any byte was captured.
+	shown int
 }
 
 // message is one side of an exchange, by offsets in its stream.
@@ -98,7 +102,7 @@ func holesIn(m *message, lost, content [][2]int) (h holes) {
 // known from its SYNs on.
 func survive(s *segmenttest.Scene, left []seg) *survivors {
 	n := len(s.Wants)
-	o := &survivors{make([]bool, n), make([]string, n), make([]bool, n), 0}
+	o := &survivors{make([]bool, n), make([]string, n), make([]bool, n), 0, 0, 0}
 	v := segmenttest.Views(s.Whole, left)
 	m, content := layout(s)
 	swapped := slices.Contains(s.By, "swapped in a window") && len(left) < 4*segmenttest.HoldSegments
@@ -137,6 +141,12 @@ func survive(s *segmenttest.Scene, left []seg) *survivors {
 				// are told one after the other.
 				untold = untold || (s.Path == segmenttest.Captured && (swapped || !v[d].Told(l[1]))) && l[0] < m.to && m.from < l[1]
 			}
+		}
+		if head := uint64(q.heads[0][1] - q.from); o.least == 0 || head < o.least {
+			o.least = head
+		}
+		if !within(v[0].Never, q) || !within(v[1].Never, a) {
+			o.shown++
 		}
 		why := ""
 		no := func(format string, args ...any) {
@@ -295,4 +305,9 @@ func sentAt(v *segmenttest.View, m *message, ack int) (yes bool) {
 		yes = yes || exact && v.Ack(g) == ack
 	})
 	return yes
+}
+
+// within says whether a message lies wholly in one of the ranges.
+func within(ranges [][2]int, m *message) bool {
+	return slices.ContainsFunc(ranges, func(l [2]int) bool { return l[0] <= m.from && m.to <= l[1] })
 }
