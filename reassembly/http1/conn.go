@@ -262,6 +262,12 @@ func (c *conn) Close(why reassembly.Close) {
 		r = next
 	}
 	p.st.Unparsable += c.unhold()
+	c.retire()
+}
+
+// retire ends c: what it took from the budget, and c itself.
+func (c *conn) retire() {
+	p := c.p
 	c.release(&c.req)
 	c.release(&c.resp)
 	c.endWork()

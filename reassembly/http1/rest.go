@@ -8,17 +8,8 @@ func (c *conn) Rest() reassembly.Handler {
 	if c.work == nil || c.http2 == nil || c.first != nil || c.cur != nil || c.proven != nil || c.answer != nil || c.proxy != nil || c.held > 0 {
 		return c
 	}
-	p, h := c.p, c.http2
-	c.release(&c.req)
-	c.release(&c.resp)
-	c.endWork()
-	if c.ahead != nil {
-		p.cfg.Budget.Give(aheadCost)
-	}
-	if len(p.conns) < maxFree {
-		*c = conn{}
-		p.conns = append(p.conns, c)
-	}
+	h := c.http2
+	c.retire()
 	if r, ok := h.(reassembly.Rester); ok {
 		return r.Rest()
 	}
