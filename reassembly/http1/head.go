@@ -156,7 +156,7 @@ func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
 			x := &fields[len(fields)-1]
 			x.Name, x.Value = name, value
 		}
-		if len(name) < len(noted) && noted[len(name)]>>(name[0]&31)&1 != 0 {
+		if k := len(name); k > 0 && k < len(noted) && noted[len(name)]>>(name[0]&31)&1 != 0 {
 			f.note(name, value)
 		}
 	}
