@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -291,4 +292,36 @@ func TestForecastsThatAreWrong(t *testing.T) {
 		}
 	})
 	t.Logf("%d lost", lost)
+}
+
+// A hole in a body is a hole, whether the exchange is kept or only framed.
+func TestHoleInAFramedBody(t *testing.T) {
+	req := []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	resp := []byte("HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n" + strings.Repeat("a", 3000))
+	c, s := uint32(100), uint32(7000)
+	segs := []seg{{ToServer: true, Seq: c - 1, Flags: reassembly.SYN}, {Seq: s - 1, Ack: c, Flags: reassembly.SYN | reassembly.ACK}}
+	var gone, framed []int
+	for i := range 20 {
+		if !keeps(uint64(c - 100)) {
+			framed = append(framed, i)
+		}
+		segs = append(segs, seg{ToServer: true, Seq: c, Ack: s, Flags: reassembly.ACK, Payload: req})
+		c += uint32(len(req))
+		for from := 0; from < len(resp); from += 1000 {
+			part := resp[from:min(from+1000, len(resp))]
+			if from == 1000 && i%2 == 0 {
+				gone = append(gone, len(segs))
+			}
+			segs = append(segs, seg{Seq: s, Ack: c, Flags: reassembly.ACK, Payload: part})
+			s += uint32(len(part))
+		}
+	}
+	segs = append(segs, seg{ToServer: true, Seq: c, Ack: s, Flags: reassembly.ACK | reassembly.FIN}, seg{Seq: s, Ack: c + 1, Flags: reassembly.ACK | reassembly.FIN})
+	if len(framed) < 10 || len(framed) == 20 {
+		t.Fatalf("%d of 20 are framed alone", len(framed))
+	}
+	res := playForecasts(t, segs, nil, 0, func(i int) bool { return slices.Contains(gone, i) })
+	if complete, gap := res.Parser.Complete(), res.Parser.Exchanges[exchange.ResultGap][exchange.ReasonNone]; complete != 10 || gap != 10 {
+		t.Errorf("%d complete and %d with a hole, want 10 and 10: %v", complete, gap, res.Parser.Exchanges)
+	}
 }
