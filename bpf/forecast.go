@@ -1,11 +1,6 @@
 package bpf
 
-import (
-	"sync/atomic"
-	"unsafe"
-
-	"github.com/cilium/ebpf"
-)
+import "sync/atomic"
 
 // MaxForecastHead bounds the head of the answers of a Forecast, in bytes.
 const MaxForecastHead = 1024
@@ -53,20 +48,6 @@ const (
 	forecastCount = 8192       // TAP_FORECASTS
 	forecastBusy  = 0xffffffff // TAP_FORECAST_BUSY
 )
-
-// forecastSlots is the memory of the map.
-type forecastSlots struct {
-	memory *mapping // keeps words valid
-	words  []forecastWords
-}
-
-func mapForecasts(m *ebpf.Map) (forecastSlots, error) {
-	mem, err := mapMemory(m, forecastCount*int(unsafe.Sizeof(forecastWords{})))
-	if err != nil {
-		return forecastSlots{}, err
-	}
-	return forecastSlots{mem, unsafe.Slice((*forecastWords)(unsafe.Pointer(&mem.bytes[0])), forecastCount)}, nil
-}
 
 // Forecast says f of the stream s, in place of what was said of it before. An answer
 // that is as f says and not wanted comes as its head with Event.Skipped, and its

@@ -101,8 +101,8 @@ type Maps struct {
 	control   []Control
 	setMemory *mapping
 	set       *settingsWords
-	skip      skipSlots
-	forecast  forecastSlots
+	skip      slots[skipWords]
+	forecast  slots[forecastWords]
 
 	mu       sync.Mutex
 	ownPorts map[uint16]int // how many own endpoints have the port
@@ -221,10 +221,10 @@ func NewMaps(c MapsConfig) (_ *Maps, err error) {
 		return nil, err
 	}
 	m.set = (*settingsWords)(unsafe.Pointer(&m.setMemory.bytes[0]))
-	if m.skip, err = mapSkips(m.skips); err != nil {
+	if m.skip, err = mapSlots[skipWords](m.skips, skipCount); err != nil {
 		return nil, err
 	}
-	if m.forecast, err = mapForecasts(m.forecasts); err != nil {
+	if m.forecast, err = mapSlots[forecastWords](m.forecasts, forecastCount); err != nil {
 		return nil, err
 	}
 	return m, nil

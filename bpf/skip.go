@@ -55,18 +55,19 @@ const (
 	turns    = 16
 )
 
-// skipSlots is the memory of the map.
-type skipSlots struct {
+// slots is the memory of a map that has a place for each hash of a stream.
+type slots[T any] struct {
 	memory *mapping // keeps words valid
-	words  []skipWords
+	words  []T
 }
 
-func mapSkips(m *ebpf.Map) (skipSlots, error) {
-	mem, err := mapMemory(m, skipCount*int(unsafe.Sizeof(skipWords{})))
+func mapSlots[T any](m *ebpf.Map, count int) (slots[T], error) {
+	var one T
+	mem, err := mapMemory(m, count*int(unsafe.Sizeof(one)))
 	if err != nil {
-		return skipSlots{}, err
+		return slots[T]{}, err
 	}
-	return skipSlots{mem, unsafe.Slice((*skipWords)(unsafe.Pointer(&mem.bytes[0])), skipCount)}, nil
+	return slots[T]{mem, unsafe.Slice((*T)(unsafe.Pointer(&mem.bytes[0])), count)}, nil
 }
 
 // Skip says that nobody wants the n bytes of s from the sequence number from on,
