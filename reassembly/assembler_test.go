@@ -452,6 +452,7 @@ func TestTickIsBounded(t *testing.T) {
 func FuzzAssembler(f *testing.F) {
 	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz"), uint64(1))
 	f.Add([]byte{0, 0, 0, 0, 255, 255, 2, 2, 16, 17, 4, 8}, uint64(2))
+	f.Add([]byte("0000000000000000000000000000000000"), uint64(3))
 	f.Fuzz(func(t *testing.T, script []byte, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		b := newBed(t, nil)
@@ -480,6 +481,9 @@ func FuzzAssembler(f *testing.F) {
 					s.Seq = r.Uint32()
 				}
 				s.Payload = nil
+			}
+			if seed%3 == 0 && r.IntN(4) == 0 {
+				s.Skipped = r.Uint32N(1 << (4 + r.IntN(28)))
 			}
 			s.Src[15], s.Dst[15] = 1, 2
 			if from == 1 {
