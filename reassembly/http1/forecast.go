@@ -11,10 +11,10 @@ const (
 	// forecastFrom is of how many bytes a body is worth a word about those that
 	// come after it.
 	forecastFrom = 16 << 10
-	// aheadMax is of how many requests something is said ahead: more than a
-	// connection makes while the reader sleeps. aheadEach bounds how many
-	// choices one answer costs.
-	aheadMax  = 16
+	// aheadMax is of how many requests something is said ahead, as many as can be: a
+	// connection must not make more while the reader sleeps, or has no core. aheadEach
+	// bounds how many choices one answer costs.
+	aheadMax  = 64
 	aheadEach = 4
 	// aheadCost is what an ahead takes from the budget, in bytes.
 	aheadCost = 48
