@@ -3,6 +3,7 @@ package http1_test
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -20,6 +21,7 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), []byte("\x00\x00\x00\x04\x00"), uint64(5))
 	f.Add([]byte("\x16\x03\x01\x02\x00"), []byte("\x16\x03"), uint64(6))
 	f.Add([]byte("GET / HTTP/1.1\r\nhos\v: a\r\n\r\n"), []byte("HTTP/1.1 200 OK\r\nhos\v: a\r\n\r\n"), uint64(7))
+	f.Add(bytes.Repeat([]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), 4), bytes.Repeat([]byte("HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n"+strings.Repeat("a", 16384)), 4), uint64(11))
 	f.Fuzz(func(t *testing.T, client, server []byte, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		var c segmenttest.Conversation
@@ -48,6 +50,9 @@ func FuzzConnection(f *testing.F) {
 			if x.Request == nil || x.Response == nil || x.Response.Status < 100 || x.Request.Method == "" {
 				t.Fatalf("half an exchange: %+v", x)
 			}
+		}
+		if seed%11 == 0 {
+			playForecasts(t, segs, &forecastTap{blind: seed%2 == 0}, r.IntN(3), nil)
 		}
 	})
 }
