@@ -158,6 +158,17 @@ func TestHoles(t *testing.T) {
 			v.ok(2, "two")
 			v.ok(3, "three")
 		}, "1 GET /a 200 0 3; 2 GET /pushed 200 0 3 ?pushed", "unparsable http2_late"},
+		{"of the rest of a request's head, and nothing behind it", func(v *conv) {
+			v.get(1)
+			v.ok(1, "one")
+			c := v.side[0]
+			block := c.encode(":method: GET", ":scheme: http", ":path: /a", ":authority: h")
+			must(c.fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 3, BlockFragment: block[:2], EndStream: true}))
+			v.send(true)
+			must(c.fr.WriteContinuation(3, true, block[2:]))
+			v.send(true)
+			v.lose()
+		}, "1 GET /a 200 0 3", "unparsable http2_late"},
 		{"of a promise", func(v *conv) {
 			v.get(1)
 			p := v.side[1]
