@@ -59,7 +59,7 @@ test-long: test-live test-verdict ## property tests with CHECKS=5000 cases each,
 fuzz: ## every fuzz target for FUZZTIME=30s
 	@testdata/fuzz.sh $(FUZZTIME) $(PKG)
 
-bench: bench-go bench-peers ## both of these, about 12 minutes
+bench: bench-go bench-peers ## both of these, about 14 minutes
 
 bench-go: ## Go benchmarks with allocations: BENCH=regexp, PKG=./folder
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
