@@ -8,6 +8,7 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // ack is the flag of every segment behind the handshake.
@@ -102,7 +103,7 @@ func TestAttacks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			defer debug.SetGCPercent(debug.SetGCPercent(20))
-			before := liveHeap()
+			before := segmenttest.LiveHeap()
 			b := newRoom(t, limit, nil)
 			b.sink.want = tt.want
 			const good = 1 << 24 // a client that the attack does not use
@@ -129,7 +130,7 @@ func TestAttacks(t *testing.T) {
 					}
 				}
 				if i%(tt.steps/4) == tt.steps/4-1 {
-					top = max(top, liveHeap()-before)
+					top = max(top, segmenttest.LiveHeap()-before)
 				}
 			}
 			st := b.Stats()

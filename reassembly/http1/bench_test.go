@@ -109,15 +109,23 @@ func (o *ours) segment(t *talk, toServer bool, seq, ack uint32, f reassembly.Fla
 func newOurs(tb testing.TB, w exchange.Want) (*ours, *counter) {
 	c := &counter{want: w}
 	budget := &reassembly.Budget{Limit: 256 << 20}
-	p, err := http1.New(http1.Config{Keeper: c, Sink: c, Budget: budget})
+	return oursFor(tb, c, budget), c
+}
+
+// oursFor is one that hands what it finds to sink.
+func oursFor(t interface{ Fatal(...any) }, sink interface {
+	exchange.Keeper
+	exchange.Sink
+}, budget *reassembly.Budget) *ours {
+	p, err := http1.New(http1.Config{Keeper: sink, Sink: sink, Budget: budget})
 	if err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
 	a, err := reassembly.New(reassembly.Config{Factory: p, Budget: budget})
 	if err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
-	return &ours{Assembler: a}, c
+	return &ours{Assembler: a}
 }
 
 // pair is the usual pair: gopacket's reassembly, and net/http behind a

@@ -9,7 +9,6 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
-	"github.com/shadowtap/shadowtap/reassembly/http1"
 )
 
 // reader writes down the fields that the keeper is shown.
@@ -50,16 +49,7 @@ func TestFieldsOfAnyLength(t *testing.T) {
 			}
 		}
 		r := &reader{}
-		budget := &reassembly.Budget{Limit: 1 << 20}
-		p, err := http1.New(http1.Config{Keeper: r, Sink: r, Budget: budget})
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := reassembly.New(reassembly.Config{Factory: p, Budget: budget})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := &ours{Assembler: a}
+		o := oursFor(t, r, &reassembly.Budget{Limit: 1 << 20})
 		tk := &talk{scriptedExchange: &scriptedExchange{req: []byte(head + end), resp: [][]byte{[]byte("HTTP/1.1 204 N\r\n\r\n")}}, port: 1024}
 		tk.open(o)
 		tk.round(o)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
-	"github.com/shadowtap/shadowtap/reassembly/http1"
 )
 
 // keepsAll keeps everything.
@@ -94,15 +93,7 @@ func TestKeptAsSent(t *testing.T) {
 		}
 		sink := &keepsAll{}
 		budget := &reassembly.Budget{Limit: 1 << 20}
-		p, err := http1.New(http1.Config{Keeper: sink, Sink: sink, Budget: budget})
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := reassembly.New(reassembly.Config{Factory: p, Budget: budget})
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := &ours{Assembler: a}
+		o := oursFor(t, sink, budget)
 		tk := &talk{port: 1024}
 		tk.open(o)
 		used := budget.Used()

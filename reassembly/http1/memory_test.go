@@ -8,6 +8,7 @@ import (
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 	"github.com/shadowtap/shadowtap/reassembly/http1"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // room is an assembler with the parser behind it.
@@ -109,26 +110,18 @@ func (b *room) ledger(t testing.TB) {
 	}
 }
 
-func liveHeap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // An idle connection that has had an exchange costs less than 600 bytes, and
 // never more than it takes from the budget says. The map's share of it depends
 // on how full the map's tables are, so several numbers are looked at.
 func TestIdleConnectionMemory(t *testing.T) {
 	for _, n := range []int{60_000, 100_000, 115_000, 130_000} {
-		before := liveHeap()
+		before := segmenttest.LiveHeap()
 		b := newRoom(t, 256<<20, nil)
 		for i := range n {
 			b.handshake(i)
 			b.exchange(i, 0)
 		}
-		each := (liveHeap() - before) / int64(n)
+		each := (segmenttest.LiveHeap() - before) / int64(n)
 		t.Logf("%d connections: %d bytes each, %d of them by the budget", n, each, b.budget.Used()/int64(n))
 		if each >= 600 {
 			t.Errorf("%d connections: %d bytes each", n, each)
@@ -148,7 +141,7 @@ func TestIdleConnectionMemory(t *testing.T) {
 				t.Fatalf("step %d forgot %d connections", steps, gone)
 			}
 		}
-		if left := liveHeap() - before; left > 2<<20 || b.budget.Used() != 0 {
+		if left := segmenttest.LiveHeap() - before; left > 2<<20 || b.budget.Used() != 0 {
 			t.Errorf("%d bytes of the heap and %d of the budget are left of %d connections", left, b.budget.Used(), n)
 		}
 		runtime.KeepAlive(b)

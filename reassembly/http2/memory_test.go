@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/shadowtap/shadowtap/reassembly"
+	"github.com/shadowtap/shadowtap/reassembly/segmenttest"
 )
 
 // netHTTP records a connection on which net/http's client asks net/http's server
@@ -191,14 +192,6 @@ func (c *crowd) send(n int, client bool, seq, ack uint32, f reassembly.Flags, pa
 	c.Segment(s)
 }
 
-func liveHeap() int64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // An idle connection costs less than 600 bytes beside what its header tables
 // say, and never more than it takes from the budget, which takes little more. The
 // map's share of it depends on how full the map's tables are.
@@ -217,10 +210,10 @@ func TestIdleConnectionMemory(t *testing.T) {
 		text, fields := tables(t, tt.msgs)
 		for _, n := range tt.n {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, n), func(t *testing.T) {
-				before := liveHeap()
+				before := segmenttest.LiveHeap()
 				c := newCrowd(t, n, tt.msgs)
 				c.pass(3 * time.Second)
-				each, taken := (liveHeap()-before)/int64(n), c.budget.Used()/int64(n)
+				each, taken := (segmenttest.LiveHeap()-before)/int64(n), c.budget.Used()/int64(n)
 				t.Logf("%d bytes each, %d by the budget (%d before it rested); %d fields of %d bytes in its tables", each, taken, c.awake, fields, text)
 				if each-int64(text) >= 600 || each >= tt.all {
 					t.Errorf("%d bytes each, %d of them what the tables say", each, text)
@@ -229,7 +222,7 @@ func TestIdleConnectionMemory(t *testing.T) {
 					t.Errorf("%d bytes each, the budget says %d", each, taken)
 				}
 				c.pass(11 * time.Minute)
-				if left := liveHeap() - before; left > 3<<20 || c.budget.Used() != 0 || c.Stats().Connections != 0 {
+				if left := segmenttest.LiveHeap() - before; left > 3<<20 || c.budget.Used() != 0 || c.Stats().Connections != 0 {
 					t.Errorf("%d bytes of the heap and %d of the budget are left", left, c.budget.Used())
 				}
 				runtime.KeepAlive(c)
