@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -20,19 +21,43 @@ const maxFields = 1024
 // its end, and the length of the head, the empty line included; -1 when the head
 // is not whole. The first had bytes of b were not whole: of a head in pieces only
 // the end is looked for, in what is new, until it is there.
+//
+// into, when not nil, gets each field; its slices point into b (a folded value is
+// a copy). Behind the first maxFields they are only counted.
 func readHead(b []byte, had int, f *framingFields, into *[]exchange.HeadField) (first []byte, end int) {
 	if had > 0 && !endsHead(b, had) {
 		return nil, -1
 	}
-	n := bytes.IndexByte(b, '\n')
-	if n < 0 {
+	var ends [16]lineEnd
+	n := lineEnds(b, 0, &ends)
+	if n == 0 {
 		return nil, -1
 	}
-	k := scanFields(b[n+1:], f, into)
-	if k < 0 {
-		return nil, -1
+	end = int(ends[0].lf) + 1
+	first = withoutCR(b[:end-1])
+	for lines := ends[1:n]; ; lines = ends[:n] {
+		for len(lines) > 0 {
+			if k := f.plainFields(b, end, lines, into); k > 0 {
+				end = int(lines[k-1].lf) + 1
+				lines = lines[k:]
+				continue
+			}
+			at := end
+			if end = int(lines[0].lf) + 1; len(withoutCR(b[at:end-1])) == 0 {
+				return first, end
+			}
+			next := f.field(b, at, lines[0], into)
+			if next < 0 {
+				return nil, -1
+			}
+			if lines = lines[1:]; next > end {
+				end, lines = next, nil
+			}
+		}
+		if n = lineEnds(b, end, &ends); n == 0 {
+			return nil, -1
+		}
 	}
-	return withoutCR(b[:n]), n + 1 + k
 }
 
 // endsHead says whether a head ends behind the first had bytes of b.
@@ -92,79 +117,99 @@ func trim(b []byte) []byte {
 	return b[i:n]
 }
 
-// scanFields reads field lines and says how long they are with the empty line
-// behind them; -1 when they are not whole. Behind the first maxFields they are
-// only counted. into, when not nil, gets each field; its slices point into b (a
-// folded value is a copy).
-func scanFields(b []byte, f *framingFields, into *[]exchange.HeadField) int {
-	var fields []exchange.HeadField
-	if into != nil {
-		fields = *into
+// plainFields reads field lines, the first of which begins at the given place of
+// b, up to one that is not of the usual form, and says how many they are.
+func (f *framingFields) plainFields(b []byte, at int, lines []lineEnd, into *[]exchange.HeadField) (n int) {
+	var to []exchange.HeadField
+	if into != nil && f.fields < maxFields {
+		*into = slices.Grow(*into, len(lines))
+		to = (*into)[len(*into):][:len(lines)]
 	}
-	end := -1
-	for i := 0; ; {
-		n, colon := line(b[i:])
-		if n < 0 {
-			break
-		}
-		l := withoutCR(b[i : i+n])
-		i += n + 1
-		if len(l) == 0 {
-			end = i
-			break
-		}
-		if f.fields++; f.fields > maxFields {
-			continue
-		}
-		if colon <= 0 || l[0] == ' ' || l[0] == '\t' { // or a fold without a field before it
-			f.doubt = exchange.DoubtSyntax
-			continue
-		}
-		name, value := l[:colon], l[colon+1:]
-		if k := len(value); k > 1 && value[0] == ' ' && value[1] > ' ' && value[k-1] > ' ' { // most often
-			value = value[1:]
-		} else {
-			value = trim(value)
-		}
-		if c := name[colon-1]; c == ' ' || c == '\t' {
-			f.doubt = exchange.DoubtSyntax
-			name = trim(name)
-		}
-		// obs-fold (RFC 9112 section 5.2): read as one line, never replayed.
-		if i < len(b) && (b[i] == ' ' || b[i] == '\t') {
-			f.doubt = exchange.DoubtSyntax
-			value = bytes.Clone(value)
-			for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
-				if n = bytes.IndexByte(b[i:], '\n'); n < 0 {
-					break
-				}
-				value = append(append(value, ' '), trim(b[i:i+n])...)
-				i += n + 1
-			}
-			if n < 0 {
-				break
-			}
-			value = trim(value)
-		}
-		if into != nil {
-			// Field by field: a literal is put together elsewhere and copied.
-			if k := len(fields); k < cap(fields) {
-				fields = fields[:k+1]
-			} else {
-				fields = append(fields, exchange.HeadField{})
-			}
-			x := &fields[len(fields)-1]
-			x.Name, x.Value = name, value
-		}
-		if k := len(name); k > 0 && k < len(noted) && noted[len(name)]>>(name[0]&31)&1 != 0 {
-			f.note(name, value)
-		}
+	n, known := splitFields(b, at, lines, to)
+	if f.fields += n; to != nil {
+		*into = (*into)[:len(*into)+n]
 	}
-	if into != nil {
-		*into = fields
+	for ; known != 0; known &= known - 1 {
+		k := bits.TrailingZeros32(known)
+		if k > 0 {
+			at = int(lines[k-1].lf) + 1
+		}
+		f.note(b[at:lines[k].colon], withoutCR(b[lines[k].colon+2:lines[k].lf]))
 	}
-	return end
+	return n
 }
+
+// splitFields gives plainFields the names and values, and a bit for each line whose
+// name note may know. Usual are one space behind the colon, no other around the
+// name and the value, which is not empty, and no fold. It calls nothing, so that
+// all it needs stays in registers.
+func splitFields(b []byte, from int, lines []lineEnd, to []exchange.HeadField) (n int, known uint32) {
+	for n < len(lines) {
+		lf, colon := int(lines[n].lf), int(lines[n].colon)
+		v, end := colon+2, lf
+		if colon <= from || lf+1 >= len(b) {
+			break
+		}
+		if b[lf-1] == '\r' {
+			end--
+		}
+		if b[from] <= ' ' || b[colon-1] <= ' ' || b[v-1] != ' ' || b[v] <= ' ' || b[end-1] <= ' ' || b[lf+1] == ' ' || b[lf+1] == '\t' {
+			break
+		}
+		if n < len(to) {
+			to[n].Name, to[n].Value = b[from:colon:colon], b[v:end:end]
+		}
+		if k := colon - from; k < len(noted) && noted[k]>>(b[from]&31)&1 != 0 {
+			known |= 1 << n
+		}
+		from = lf + 1
+		n++
+	}
+	return n, known
+}
+
+// field reads any field line, which begins at the given place of b and is not
+// empty. It says where the next line begins: behind the lines that this one is
+// folded into; -1 when they are not whole.
+func (f *framingFields) field(b []byte, at int, line lineEnd, into *[]exchange.HeadField) (next int) {
+	next = int(line.lf) + 1
+	if f.fields++; f.fields > maxFields {
+		return next
+	}
+	l, colon := withoutCR(b[at:line.lf]), int(line.colon)-at
+	if colon <= 0 || l[0] == ' ' || l[0] == '\t' { // or a fold without a field before it
+		f.doubt = exchange.DoubtSyntax
+		return next
+	}
+	name, value := l[:colon], trim(l[colon+1:])
+	if c := name[colon-1]; c == ' ' || c == '\t' {
+		f.doubt = exchange.DoubtSyntax
+		name = trim(name)
+	}
+	// obs-fold (RFC 9112 section 5.2): read as one line, never replayed.
+	if folded(b, next) {
+		f.doubt = exchange.DoubtSyntax
+		value = bytes.Clone(value)
+		for folded(b, next) {
+			n := bytes.IndexByte(b[next:], '\n')
+			if n < 0 {
+				return -1
+			}
+			value = append(append(value, ' '), trim(b[next:next+n])...)
+			next += n + 1
+		}
+		value = trim(value)
+	}
+	if into != nil {
+		*into = append(*into, exchange.HeadField{Name: name, Value: value})
+	}
+	f.note(name, value)
+	return next
+}
+
+// folded says whether the line that begins at a place of b goes on with the one
+// before.
+func folded(b []byte, at int) bool { return at < len(b) && (b[at] == ' ' || b[at] == '\t') }
 
 // noted are the lengths of the names that note knows, and of each the letters,
 // in any case, that one begins with.
@@ -174,61 +219,6 @@ var noted = func() (t [18]uint32) {
 	}
 	return t
 }()
-
-// Eight bytes are looked at in one word: lanes has a 1 in each byte, and the
-// lowest bit that zeroes(w ^ c*lanes) sets is in the first byte that is c.
-const (
-	lanes    = 0x0101010101010101
-	topBits  = lanes << 7
-	newlines = '\n' * lanes
-	colons   = ':' * lanes
-)
-
-func zeroes(w uint64) uint64 { return (w - lanes) &^ w & topBits }
-
-// farLine is how many bytes of a line line looks at by itself; what is longer is
-// faster found by bytes.IndexByte, whose call costs as much as some words do.
-const farLine = 64
-
-// line gives the length of the line at the beginning of b without its LF, -1
-// when that is not there, and where its first colon is, -1 without one.
-func line(b []byte) (n, colon int) {
-	i := 0
-	for ; len(b)-i >= 8; i += 8 {
-		w := binary.LittleEndian.Uint64(b[i:])
-		lf, c := zeroes(w^newlines), zeroes(w^colons)
-		if lf|c == 0 {
-			continue
-		}
-		// No byte has a bit in both, so this leaves what stands before the LF.
-		if c &= lf - 1; c == 0 {
-			return i + bits.TrailingZeros64(lf)/8, -1
-		}
-		colon = i + bits.TrailingZeros64(c)/8
-		if lf != 0 {
-			return i + bits.TrailingZeros64(lf)/8, colon
-		}
-		for i += 8; len(b)-i >= 8 && i < farLine; i += 8 {
-			if lf = zeroes(binary.LittleEndian.Uint64(b[i:]) ^ newlines); lf != 0 {
-				return i + bits.TrailingZeros64(lf)/8, colon
-			}
-		}
-		if n = bytes.IndexByte(b[i:], '\n'); n < 0 {
-			return -1, colon
-		}
-		return i + n, colon
-	}
-	colon = -1
-	for ; i < len(b); i++ {
-		switch {
-		case b[i] == '\n':
-			return i, colon
-		case b[i] == ':' && colon < 0:
-			colon = i
-		}
-	}
-	return -1, colon
-}
 
 // named says whether b is a name, in any case. What begins with another letter
 // and the usual spelling are cheap.
@@ -517,7 +507,7 @@ func header(h exchange.Header, fields []byte, text string) exchange.Header {
 	return h[:len(h):len(h)]
 }
 
-// headerOf is header for a whole head of which scanFields has read the fields, and
+// headerOf is header for a whole head of which readHead has read the fields, and
 // has found nothing odd. text has the bytes of head.
 func headerOf(h exchange.Header, fields []exchange.HeadField, head []byte, text string) exchange.Header {
 	if n := len(fields); cap(h) < n {
