@@ -99,14 +99,15 @@ type Agent struct {
 // what is live, as long as it is below the limit.
 const gcPercent = 400
 
-// memory splits capture.memory: rings take at most a quarter, Go's heap the
-// rest less 10 %.
+// memory splits capture.memory: rings take at most a quarter, and Go's heap three
+// quarters of the rest. What is left is for the pages of the program itself, 20 MiB,
+// and for what the heap has beyond its limit while it is collected.
 func memory(total int64, rings int) (ringBytes int, heap int64) {
 	ringBytes = bpf.MinRingBytes
 	for int64(ringBytes)*2*int64(rings) <= total/4 {
 		ringBytes *= 2
 	}
-	return ringBytes, (total - int64(ringBytes*rings)) / 10 * 9
+	return ringBytes, (total - int64(ringBytes*rings)) / 4 * 3
 }
 
 // ringCount is how many rings there are, each with its reader. A reader follows
