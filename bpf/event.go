@@ -94,14 +94,14 @@ var (
 	errEventLen    = errors.New("decode event: payload length exceeds the record")
 	errEventOffset = errors.New("decode event: piece lies outside the packet")
 	errEventSide   = errors.New("decode event: unknown side")
-	errEventRest   = errors.New("decode event: what follows the piece is neither copied nor left out")
+	errEventRest   = errors.New("decode event: what follows the piece is neither copied nor left out, or it is not the first")
 )
 
 // Decode reads the ring record rec into ev. Every field of ev is set; Payload
 // is a part of rec and valid as long as that is. The error is one that the
 // program of this package never causes: a record too short for its header or
-// payload, or a piece that lies outside its packet or leaves nothing out of it though it says
-// so; ev is then unchanged.
+// payload, a piece that lies outside its packet, or one that leaves nothing out of
+// it though it says so, or is not the first; ev is then unchanged.
 // Decode allocates nothing.
 func Decode(rec []byte, ev *Event) error {
 	if len(rec) < eventHeaderLen {
@@ -118,7 +118,7 @@ func Decode(rec []byte, ev *Event) error {
 		return errEventOffset
 	case side > SideToClient:
 		return errEventSide
-	case rest > 1, rest == 1 && off+n == total:
+	case rest > 1, rest == 1 && (off != 0 || n == total):
 		return errEventRest
 	}
 	seq := le.Uint32(h[48:]) + off

@@ -38,6 +38,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"all of a packet left out", record(eventHeader{Total: 20, Rest: 1}, nil), nil},
 		{"nothing left out", record(eventHeader{Len: 10, Total: 10, Rest: 1}, body), errEventRest},
 		{"what is left out of nothing", record(eventHeader{Rest: 1}, nil), errEventRest},
+		{"left out behind a later piece", record(eventHeader{Offset: 5, Len: 10, Total: 20, Rest: 1}, body), errEventRest},
 		{"left out in another way", record(eventHeader{Len: 10, Total: 20, Rest: 2}, body), errEventRest},
 	} {
 		ev := Event{Seq: 77}
@@ -90,7 +91,7 @@ func FuzzDecode(f *testing.F) {
 		if uint64(ev.Offset)+uint64(n) > uint64(ev.Total) {
 			t.Fatalf("%d bytes at %d of %d", n, ev.Offset, ev.Total)
 		}
-		if rest := ev.Total - ev.Offset - uint32(n); ev.Skipped != 0 && ev.Skipped != rest || n == 0 && ev.Skipped != ev.Total {
+		if rest := ev.Total - ev.Offset - uint32(n); ev.Skipped != 0 && ev.Skipped != rest || n == 0 && ev.Skipped != ev.Total || ev.Skipped != 0 && ev.Offset != 0 {
 			t.Fatalf("%d bytes skipped of %d behind %d", ev.Skipped, rest, n)
 		}
 		if ev.Offset != 0 && ev.Flags&SYN != 0 {
