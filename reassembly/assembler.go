@@ -185,7 +185,7 @@ type Stats struct {
 	Memory uint64
 }
 
-// visits bounds how many connections one Tick looks at.
+// visits bounds how many connections one Tick looks at, or one eviction.
 const visits = 1000
 
 // giveUp is after how long an undecided hole or start is decided without the
@@ -209,10 +209,11 @@ const (
 	// resetWindow bounds how far ahead a reset is believed.
 	resetWindow = 1 << 24
 	// connCost is what a connection takes from the budget, in bytes: Conn,
-	// the map's entry, its place in the order and an idle handler.
-	connCost = 576
-	// maxFree bounds the connections that are kept for reuse, and is at how
-	// few remembered ones the map of more is made anew, because maps do not
+	// its places in the table and in the order, which have room for a quarter more,
+	// and an idle handler.
+	connCost = 368
+	// maxFree bounds the connections that are kept for reuse, and the waits, and is
+	// at how few remembered ones the table of more is made anew, because it does not
 	// shrink.
 	maxFree = 1000
 	// recentBits is the size of Assembler.recent, as a power of two.
@@ -232,7 +233,7 @@ type Assembler struct {
 	idle       int64
 	linger     int64
 
-	conns  map[key]*Conn
+	conns  table
 	order  []*Conn // every connection once, for the rounds of Tick
 	cursor int
 	// recent are connections of the last segments, each in its place: it spares
@@ -240,8 +241,10 @@ type Assembler struct {
 	recent [1 << recentBits]*Conn
 	free   *Conn
 	nFree  int
-	peak   int // most connections since the map was made
+	peak   int // most connections since the table was made
 	nodes  nodePool
+	waits  *wait // free list
+	nWaits int   // in it
 
 	oursHoles int // directions with a hole that this capture made
 	splits    int // connections whose key has a network
@@ -284,7 +287,7 @@ func New(cfg Config) (*Assembler, error) {
 		hold:       cfg.HoldTime > 0 || cfg.HoldSegments > 0,
 		idle:       int64(cfg.Idle),
 		linger:     int64(cfg.Linger),
-		conns:      make(map[key]*Conn),
+		conns:      newTable(0),
 	}, nil
 }
 
@@ -316,7 +319,7 @@ func (a *Assembler) Segment(s *Segment) {
 	if from < 0 {
 		var k key
 		k, from = keyOf(s)
-		c = a.conns[k]
+		c = a.conns.find(&k)
 		if s.Network != 0 || a.splits > 0 {
 			c, k = a.inNetwork(c, k, s, from)
 		}
@@ -394,10 +397,12 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 	if s.Flags&(FIN|RST) != 0 {
 		a.fin(c, h, p, s, seq)
 	}
-	if h.head != nil || p.head != nil || h.how != 0 || p.how != 0 || a.hold {
+	if h.wait != nil || p.wait != nil || a.hold {
 		a.settle(c, false)
+		a.spare(h)
+		a.spare(p)
 	}
-	h.lost = s.Lost
+	h.lost = uint32(s.Lost)
 	if h.skip != nil {
 		a.leave(h)
 	}
@@ -413,7 +418,7 @@ func (a *Assembler) begin(h *half, seq uint32, now int64, segments uint32) {
 	h.state = halfOpen
 	if a.hold {
 		h.state = halfStarting
-		h.since, h.sinceSeg = now, segments
+		a.holdFrom(h, now, segments)
 	}
 }
 
@@ -431,7 +436,7 @@ func (a *Assembler) ack(c *Conn, h, p *half, s *Segment, seq uint32) {
 	}
 	if d := int32(s.Ack - p.acked); d > 0 && int32(s.Ack-p.next) < window {
 		if p.state == halfOpen && int32(p.acked-p.next) <= 0 && int32(s.Ack-p.next) > 0 {
-			p.since, p.sinceSeg = s.Time, c.segments
+			a.holdFrom(p, s.Time, c.segments)
 		}
 		p.acked, p.ackedAt = s.Ack, h.sent(seq)
 	}
@@ -466,7 +471,7 @@ func (a *Assembler) data(c *Conn, h, p *half, s *Segment, seq uint32) {
 			return
 		}
 		if h.how != 0 { // nothing comes after a FIN
-			if room := int32(h.fin - seq); room < int32(len(b)) {
+			if room := int32(h.wait.fin - seq); room < int32(len(b)) {
 				room = max(room, 0)
 				a.st.Malformed += uint64(len(b)) - uint64(room)
 				if b = b[:room]; room == 0 {
@@ -474,12 +479,12 @@ func (a *Assembler) data(c *Conn, h, p *half, s *Segment, seq uint32) {
 				}
 			}
 		}
-		if len(b) == 1 && (a.hold && seq+1 == h.acked || s.Lost != h.lost) {
+		if len(b) == 1 && (a.hold && seq+1 == h.acked || uint32(s.Lost) != h.lost) {
 			// Perhaps the garbage of a keep-alive probe (RFC 9293 section
 			// 3.8.4) in the place of a byte that was lost.
 			a.doubt(c, h, seq, seq+1)
 		}
-		if h.head == nil && seq == h.next && h.mayPass(p, s.Ack, s.Flags&ACK != 0) {
+		if h.first() == nil && seq == h.next && h.mayPass(p, s.Ack, s.Flags&ACK != 0) {
 			a.deliver(c, h, p, b, s.Ack, s.Flags, s.Time, !trimmed)
 			return
 		}
@@ -499,13 +504,13 @@ func (h *half) mayPass(p *half, ack uint32, ok bool) bool {
 		return true
 	}
 	d := int32(ack - p.next)
-	return d <= 0 || d == 1 && p.how == howFIN && p.next == p.fin || d >= window
+	return d <= 0 || d == 1 && p.how == howFIN && p.next == p.wait.fin || d >= window
 }
 
 // deliver hands bytes at h.next to the handler.
 func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Flags, now int64, start bool) {
 	if int32(h.acked-h.next) > 0 {
-		h.since, h.sinceSeg = now, c.segments
+		a.holdFrom(h, now, c.segments)
 	}
 	a.st.Delivered += uint64(len(b))
 	off := h.off
@@ -532,7 +537,7 @@ func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Fla
 	*at = At{Offset: off, Start: start, Time: now, Urgent: flags&URG != 0}
 	if flags&ACK != 0 && p.state != halfUnset {
 		at.Ack, at.AckOK = p.offset(ack), true
-		at.Resent = h.head != nil && h.head.flags&ACK != 0 && int32(ack-h.head.ack) > 0
+		at.Resent = h.first() != nil && h.first().flags&ACK != 0 && int32(ack-h.first().ack) > 0
 	}
 	c.handler.Data(d, b, at)
 }
@@ -557,7 +562,9 @@ func (a *Assembler) hole(c *Conn, h *half, seq uint32, skipped bool) {
 	known := int32(h.acked-seq) >= 0
 	h.next = seq
 	h.off += n
-	h.since, h.sinceSeg = c.seen, c.segments
+	if h.wait != nil {
+		a.holdFrom(h, c.seen, c.segments)
+	}
 	d, ok := c.dir(h)
 	if !ok {
 		return
@@ -592,13 +599,13 @@ func (a *Assembler) fin(c *Conn, h, p *half, s *Segment, seq uint32) {
 	} else if h.state == halfOpen && int32(end-h.next) < 0 {
 		return
 	}
-	if h.how == howFIN && (how == howFIN || int32(end-h.fin) > 1) {
+	if h.how == howFIN && (how == howFIN || int32(end-h.wait.fin) > 1) {
 		return // the first FIN counts; a reset behind it only repeats it
 	}
-	h.how, h.fin = how, end
-	if h.head == nil {
-		h.since, h.sinceSeg = s.Time, c.segments
+	if h.first() == nil {
+		a.holdFrom(h, s.Time, c.segments)
 	}
+	h.how, h.wait.fin = how, end
 }
 
 // settle delivers what can be delivered and decides the holes that can be
@@ -626,7 +633,7 @@ func (a *Assembler) advance(c *Conn, i int, force bool) (moved bool) {
 	if h.state == halfStarting && (force || a.waited(c, h)) {
 		h.state = halfOpen
 		h.isn = h.next
-		h.since, h.sinceSeg = c.seen, c.segments
+		a.holdFrom(h, c.seen, c.segments)
 		moved = true
 	}
 	if h.state != halfOpen {
@@ -634,17 +641,17 @@ func (a *Assembler) advance(c *Conn, i int, force bool) (moved bool) {
 	}
 	if h.skip != nil {
 		switch {
-		case h.head != nil:
-			moved = a.skipped(c, h, h.head.seq) || moved
+		case h.first() != nil:
+			moved = a.skipped(c, h, h.first().seq) || moved
 		case h.how != 0:
-			moved = a.skipped(c, h, h.fin) || moved
+			moved = a.skipped(c, h, h.wait.fin) || moved
 		}
 	}
-	for h.head != nil && int32(h.head.seq-h.next) <= 0 && h.mayPass(p, h.head.ack, h.head.flags&ACK != 0) {
+	for n := h.first(); n != nil && int32(n.seq-h.next) <= 0 && h.mayPass(p, n.ack, n.flags&ACK != 0); n = h.first() {
 		a.pop(c, h, p)
 		moved = true
 	}
-	if h.how != 0 && h.next == h.fin {
+	if h.how != 0 && h.next == h.wait.fin {
 		a.end(c, h, p)
 		return c.state != connClosed
 	}
@@ -659,11 +666,11 @@ func (a *Assembler) decide(c *Conn, i int, force bool) bool {
 		return false
 	}
 	to := h.acked
-	if h.head != nil && int32(h.head.seq-to) < 0 {
-		to = h.head.seq
+	if n := h.first(); n != nil && int32(n.seq-to) < 0 {
+		to = n.seq
 	}
-	if h.how != 0 && int32(h.fin-to) < 0 {
-		to = h.fin
+	if h.how != 0 && int32(h.wait.fin-to) < 0 {
+		to = h.wait.fin
 	}
 	if int32(to-h.next) <= 0 {
 		return false
@@ -682,8 +689,8 @@ func (a *Assembler) forceOne(c *Conn) bool {
 		if a.forceQueue(c, h, p) {
 			return true
 		}
-		if h.how != 0 && int32(h.fin-h.next) > 0 {
-			a.gap(c, h, h.fin)
+		if h.how != 0 && int32(h.wait.fin-h.next) > 0 {
+			a.gap(c, h, h.wait.fin)
 			return true
 		}
 	}
@@ -692,11 +699,12 @@ func (a *Assembler) forceOne(c *Conn) bool {
 
 // forceQueue delivers the first queued segment, with the hole before it.
 func (a *Assembler) forceQueue(c *Conn, h, p *half) bool {
-	if h.head == nil {
+	n := h.first()
+	if n == nil {
 		return false
 	}
-	if int32(h.head.seq-h.next) > 0 {
-		a.gap(c, h, h.head.seq)
+	if int32(n.seq-h.next) > 0 {
+		a.gap(c, h, n.seq)
 	} else {
 		a.pop(c, h, p)
 	}
@@ -705,8 +713,9 @@ func (a *Assembler) forceQueue(c *Conn, h, p *half) bool {
 
 // waited says whether the hold of h is over.
 func (a *Assembler) waited(c *Conn, h *half) bool {
-	dt := c.seen - h.since
-	return dt > a.holdTime && c.segments-h.sinceSeg > a.holdSegs || dt > giveUp
+	w := a.waitOf(h)
+	dt := c.seen - w.since
+	return dt > a.holdTime && c.segments-w.sinceSeg > a.holdSegs || dt > giveUp
 }
 
 // end finishes direction h, which has reached its FIN or RST.
@@ -790,6 +799,8 @@ func (a *Assembler) Tick(now int64) {
 		default:
 			taken := a.budget.used
 			if a.visit(c, quiet); c.state == connOpen {
+				a.spare(&c.half[0])
+				a.spare(&c.half[1])
 				c.mem += int32(a.budget.used - taken)
 			}
 		}
@@ -805,11 +816,11 @@ func (a *Assembler) visit(c *Conn, quiet int64) {
 	}
 	for i := range c.half {
 		h := &c.half[i]
-		waits := h.state == halfStarting || h.state == halfOpen && (h.head != nil || h.how != 0)
+		waits := h.state == halfStarting || h.state == halfOpen && (h.first() != nil || h.how != 0)
 		if !waits {
 			continue
 		}
-		if a.hold && a.now-h.since > giveUp && quiet > giveUp {
+		if a.hold && a.now-h.wait.since > giveUp && quiet > giveUp {
 			seen := c.seen
 			c.seen = a.now
 			a.settle(c, false)
@@ -819,13 +830,13 @@ func (a *Assembler) visit(c *Conn, quiet int64) {
 			}
 		}
 		if !a.hold && h.state == halfOpen {
-			if h.head != nil && a.now-h.since > askAfter {
+			if h.first() != nil && a.now-h.wait.since > askAfter {
 				a.ours(h)
 			}
-			if h.how != 0 && h.head == nil && a.now-h.since > giveUp {
+			if h.how != 0 && h.first() == nil && a.now-h.wait.since > giveUp {
 				// The bytes before the FIN were lost and nobody will say so.
-				if int32(h.fin-h.next) > 0 {
-					a.gap(c, h, h.fin)
+				if int32(h.wait.fin-h.next) > 0 {
+					a.gap(c, h, h.wait.fin)
 				}
 				a.settle(c, false)
 				if c.state == connClosed {

@@ -56,14 +56,16 @@ const (
 	connFree
 )
 
-// Conn is one TCP connection. It belongs to the assembler.
+// Conn is one TCP connection. It belongs to the assembler. Very many are idle, so
+// its size counts: it is a size class of the allocator.
 type Conn struct {
 	key     key
+	index   int32 // in Assembler.order
 	handler Handler
 	half    [2]half
 	// seen is the time of the last segment.
 	seen     int64
-	index    int32 // in Assembler.order
+	next     *Conn // in its bucket, or in the free list
 	mem      int32 // what it has taken from the budget, in bytes
 	segments uint32
 	// client is the index of the client's half, -1 while unknown.
@@ -72,7 +74,6 @@ type Conn struct {
 	blind  bool // bytes came while the direction was unknown
 	reset  bool // one side reset; the other waits out the hold
 	forced bool
-	next   *Conn // free list
 }
 
 type halfState uint8
@@ -100,28 +101,29 @@ type half struct {
 	// acked is the highest acknowledgement of the other side, ackedAt how far
 	// the other stream had come when it was sent.
 	acked   uint32
-	fin     uint32
 	ackedAt uint32
-	// since and sinceSeg are when the hold began.
-	sinceSeg uint32
-	since    int64
-	// lost is the ring's count at the last segment.
-	lost uint64
-	// seen is the time of the owner's last segment.
-	seen   int64
-	queued int32 // bytes taken by the queue
+	// lost is the ring's count at the last segment, but for its upper half.
+	lost uint32
 	// tap and network are the owner's: where this direction is taken from. A
 	// copy from elsewhere is other_interface.
 	network uint32
-	head    *node
-	tail    *node
-	skip    *skip // nil before the first Skip
 	tap     uint16
 	state   halfState
-	how     uint8
+	how     uint8 // it ends at wait.fin, when not 0
 	tapped  bool
 	synced  bool // isn is from a SYN or its acknowledgement
-	ours    bool // the hole is one that the capture made
+	// seen is the time of the owner's last segment.
+	seen int64
+	wait *wait // nil when nothing is undecided
+	skip *skip // nil before the first Skip
+}
+
+// first is the first queued segment, or nil.
+func (h *half) first() *node {
+	if h.wait == nil {
+		return nil
+	}
+	return h.wait.head
 }
 
 // offset is the stream offset of a sequence number.
@@ -134,7 +136,7 @@ func (h *half) still() bool {
 	case halfUnset, halfDone:
 		return true
 	case halfOpen:
-		return h.how == 0 && int32(h.acked-h.next) <= 0 && (h.head == nil || int32(h.head.seq-h.next) > 0 && h.skip == nil)
+		return h.how == 0 && int32(h.acked-h.next) <= 0 && (h.first() == nil || int32(h.first().seq-h.next) > 0 && h.skip == nil)
 	}
 	return false
 }
@@ -172,7 +174,8 @@ func (h *half) sent(seq uint32) uint32 {
 	if int32(h.next-seq) > 0 {
 		seq = h.next
 	}
-	if t := h.tail; t != nil {
+	if h.first() != nil {
+		t := h.wait.tail
 		if end := t.seq + uint32(len(t.b)); int32(end-seq) > 0 {
 			seq = end
 		}
@@ -188,7 +191,7 @@ func (c *Conn) ackedAt(h *half, seq uint32) uint64 {
 		p = &c.half[1]
 	}
 	at := p.offset(h.ackedAt)
-	for n := p.head; n != nil; n = n.next { // held, because it acknowledges the hole
+	for n := p.first(); n != nil; n = n.next { // held, because it acknowledges the hole
 		if n.flags&ACK != 0 && int32(n.ack-seq) >= 0 {
 			at = min(at, p.offset(n.sent))
 		}
@@ -268,7 +271,7 @@ func (a *Assembler) inNetwork(c *Conn, k key, s *Segment, from int) (*Conn, key)
 	other := k
 	other.split = max(s.Network, 1)
 	if a.splits > 0 {
-		if x := a.conns[other]; x != nil {
+		if x := a.conns.find(&other); x != nil {
 			return x, other
 		}
 	}
@@ -308,7 +311,7 @@ func (a *Assembler) open(k key) *Conn {
 	c.index, c.mem = int32(len(a.order)), connCost
 	c.seen = a.now
 	a.order = append(a.order, c)
-	a.conns[k] = c
+	a.conns.put(c)
 	if k.split != 0 {
 		a.splits++
 	}
@@ -320,14 +323,15 @@ func (a *Assembler) open(k key) *Conn {
 // evict forgets one of the next 64 connections: a closed one, else of those that
 // have taken at least half of what a connection has on average the one that was
 // quiet for longest. So neither many that hold little nor few that hold much push
-// out those that work.
+// out those that work. Where none of the 64 is such a one it looks further: those
+// that are have half of the memory at least, so that a long search is a rare one.
 func (a *Assembler) evict() bool {
 	if len(a.order) == 0 {
 		return false
 	}
 	share := a.budget.used / int64(len(a.order)) / 2
 	var oldest *Conn
-	for n := min(64, len(a.order)); n > 0; n-- {
+	for n := 0; n < len(a.order) && (n < 64 || n < visits && oldest.state != connClosed && int64(oldest.mem) < share); n++ {
 		if a.cursor >= len(a.order) {
 			a.cursor = 0
 		}
@@ -362,7 +366,7 @@ func (a *Assembler) close(c *Conn, why Close) {
 		a.dropQueue(&c.half[i])
 		c.half[i].state = halfDone
 		a.endSkip(&c.half[i])
-		c.half[i].skip = nil
+		a.dropSkip(&c.half[i])
 	}
 	c.state = connClosed
 	if c.handler != nil {
@@ -377,9 +381,7 @@ func (a *Assembler) close(c *Conn, why Close) {
 
 // forget removes a closed connection.
 func (a *Assembler) forget(c *Conn) {
-	if a.conns[c.key] == c {
-		delete(a.conns, c.key)
-	}
+	a.conns.remove(c)
 	if c.key.split != 0 {
 		a.splits--
 	}
@@ -402,15 +404,13 @@ func (a *Assembler) forget(c *Conn) {
 	}
 }
 
-// shrink gives back what the map and the order took for many connections.
+// shrink gives back what the table and the order took for many connections.
 func (a *Assembler) shrink() {
-	conns := make(map[key]*Conn, len(a.order))
+	a.conns = newTable(len(a.order))
 	for _, c := range a.order {
-		if a.conns[c.key] == c {
-			conns[c.key] = c
-		}
+		a.conns.put(c)
 	}
-	a.conns, a.order, a.peak = conns, append(make([]*Conn, 0, len(a.order)), a.order...), len(a.order)
+	a.order, a.peak = append(make([]*Conn, 0, len(a.order)), a.order...), len(a.order)
 }
 
 // syn takes the SYN of s and returns the connection that it belongs to.
@@ -437,6 +437,9 @@ func (a *Assembler) syn(c *Conn, s *Segment, from int) *Conn {
 	}
 	if h.state == halfStarting || h.state == halfUnset || h.off == 0 {
 		h.next = s.Seq + 1
+	}
+	if h.state == halfOpen && h.wait == nil && int32(h.acked-h.next) > 0 {
+		a.holdFrom(h, s.Time, c.segments)
 	}
 	h.isn, h.synced = s.Seq, true
 	if h.state == halfUnset {

@@ -60,14 +60,15 @@ func (np *nodePool) put(n *node) {
 // queue keeps what is new of b behind a hole. The first copy of a byte wins;
 // a later one that differs is reported.
 func (a *Assembler) queue(c *Conn, h *half, b []byte, seq uint32, s *Segment, trimmed bool) {
-	if h.head == nil {
-		h.since, h.sinceSeg = s.Time, c.segments
-		if s.Lost != h.lost {
+	if h.first() == nil {
+		a.holdFrom(h, s.Time, c.segments)
+		if uint32(s.Lost) != h.lost {
 			a.ours(h)
 		}
 	}
+	w := h.wait
 	// Find the last node that begins at or before seq; usually the tail.
-	at := h.tail
+	at := w.tail
 	for at != nil && int32(at.seq-seq) > 0 {
 		at = at.prev
 	}
@@ -87,7 +88,7 @@ func (a *Assembler) queue(c *Conn, h *half, b []byte, seq uint32, s *Segment, tr
 				}
 			}
 		}
-		next := h.head
+		next := w.head
 		if at != nil {
 			next = at.next
 		}
@@ -103,7 +104,7 @@ func (a *Assembler) queue(c *Conn, h *half, b []byte, seq uint32, s *Segment, tr
 				return
 			}
 			if at == nil {
-				at = h.head
+				at = w.head
 			} else {
 				at = at.next
 			}
@@ -116,16 +117,17 @@ func (a *Assembler) queue(c *Conn, h *half, b []byte, seq uint32, s *Segment, tr
 			at = next
 		}
 	}
-	if int64(h.queued) > a.flowMax && h.state == halfOpen && int32(h.head.seq-h.next) > 0 {
-		a.gap(c, h, h.head.seq) // enough waiting: settle delivers what is behind
+	if int64(w.queued) > a.flowMax && h.state == halfOpen && int32(w.head.seq-h.next) > 0 {
+		a.gap(c, h, w.head.seq) // enough waiting: settle delivers what is behind
 	}
 }
 
 // insert puts a copy of b behind at, or first.
 func (a *Assembler) insert(c *Conn, h *half, at *node, b []byte, seq uint32, s *Segment, trimmed bool) bool {
+	w := h.wait
 	class, ok := classOf(len(b))
 	cost := int64(classes[class] + nodeCost)
-	if !ok || int64(h.queued)+cost > 2*a.flowMax || !a.budget.Take(cost) {
+	if !ok || int64(w.queued)+cost > 2*a.flowMax || !a.budget.Take(cost) {
 		return false
 	}
 	n := a.nodes.get(class)
@@ -134,37 +136,38 @@ func (a *Assembler) insert(c *Conn, h *half, at *node, b []byte, seq uint32, s *
 	n.seq, n.ack, n.flags, n.time, n.trimmed = seq, s.Ack, s.Flags, s.Time, trimmed
 	n.prev = at
 	if at == nil {
-		n.next = h.head
-		h.head = n
+		n.next = w.head
+		w.head = n
 	} else {
 		n.next = at.next
 		at.next = n
 	}
 	if n.next == nil {
-		h.tail = n
+		w.tail = n
 	} else {
 		n.next.prev = n
 	}
-	h.queued += int32(cost)
+	w.queued += int32(cost)
 	a.st.Queued += uint64(len(b))
 	return true
 }
 
 // unlink takes the first node out.
 func (a *Assembler) unlink(h *half) *node {
-	n := h.head
-	h.head = n.next
-	if h.head == nil {
-		h.tail = nil
-		if h.ours {
-			h.ours = false
+	w := h.wait
+	n := w.head
+	w.head = n.next
+	if w.head == nil {
+		w.tail = nil
+		if w.ours {
+			w.ours = false
 			a.oursHoles--
 		}
 	} else {
-		h.head.prev = nil
+		w.head.prev = nil
 	}
 	cost := int64(classes[n.class] + nodeCost)
-	h.queued -= int32(cost)
+	w.queued -= int32(cost)
 	a.budget.Give(cost)
 	a.st.Queued -= uint64(len(n.b))
 	return n
@@ -180,7 +183,7 @@ func (a *Assembler) pop(c *Conn, h, p *half) {
 		b, trimmed = b[old:], true
 	}
 	if h.how != 0 {
-		if room := max(int32(h.fin-h.next), 0); room < int32(len(b)) {
+		if room := max(int32(h.wait.fin-h.next), 0); room < int32(len(b)) {
 			a.st.Malformed += uint64(len(b)) - uint64(room)
 			b = b[:room]
 		}
@@ -191,23 +194,24 @@ func (a *Assembler) pop(c *Conn, h, p *half) {
 	a.nodes.put(n)
 }
 
-// dropQueue counts what is left as never delivered.
+// dropQueue counts what is left as never delivered. The direction is over.
 func (a *Assembler) dropQueue(h *half) {
-	for h.head != nil {
+	for h.first() != nil {
 		n := a.unlink(h)
 		a.st.Malformed += uint64(len(n.b))
 		a.nodes.put(n)
 	}
-	if h.ours {
-		h.ours = false
+	if w := h.wait; w != nil && w.ours {
+		w.ours = false
 		a.oursHoles--
 	}
+	a.endWait(h)
 }
 
 // ours marks the hole of h as one that pure ACKs should decide.
 func (a *Assembler) ours(h *half) {
-	if !h.ours {
-		h.ours = true
+	if w := a.waitOf(h); !w.ours {
+		w.ours = true
 		a.oursHoles++
 	}
 }

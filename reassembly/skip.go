@@ -52,7 +52,7 @@ func (a *Assembler) Skip(c *Conn, d Dir, n uint64) {
 		return
 	}
 	h, p := c.of(d)
-	if h.state != halfOpen || h.how != 0 || h.head != nil || n == 0 || p.state == halfUnset {
+	if h.state != halfOpen || h.how != 0 || h.first() != nil || n == 0 || p.state == halfUnset {
 		return
 	}
 	if h.skip != nil && !h.skip.rest {
@@ -70,12 +70,7 @@ func (a *Assembler) Skip(c *Conn, d Dir, n uint64) {
 	if !ok {
 		return
 	}
-	if k == nil {
-		k = new(skip)
-		h.skip = k
-	}
-
-	*k = skip{from: h.next, end: h.next + m, id: id, active: true}
+	*a.skipOf(h) = skip{from: h.next, end: h.next + m, id: id, active: true}
 }
 
 // SkipRest says that the handler of c wants nothing more of either direction.
@@ -95,10 +90,26 @@ func (a *Assembler) SkipRest(c *Conn) {
 		if !ok {
 			continue
 		}
-		if h.skip == nil {
-			h.skip = new(skip)
-		}
-		*h.skip = skip{rest: true, id: id, active: true}
+		*a.skipOf(h) = skip{rest: true, id: id, active: true}
+	}
+}
+
+// skipCost is what a skip takes from the budget, in bytes: its size class.
+const skipCost = 32
+
+// skipOf gives the skip of h, which has one from now on.
+func (a *Assembler) skipOf(h *half) *skip {
+	if h.skip == nil {
+		a.budget.Must(skipCost)
+		h.skip = new(skip)
+	}
+	return h.skip
+}
+
+func (a *Assembler) dropSkip(h *half) {
+	if h.skip != nil {
+		h.skip = nil
+		a.budget.Give(skipCost)
 	}
 }
 
@@ -126,7 +137,7 @@ func (a *Assembler) passed(c *Conn, h, p *half, s *Segment, seq uint32) {
 	case h.state != halfOpen || h.how != 0:
 	case h.skip.rest:
 		a.jump(c, h, p, seq, s.Flags&RST != 0)
-	case h.head == nil && int32(seq-h.next) > 0:
+	case h.first() == nil && int32(seq-h.next) > 0:
 		a.skipped(c, h, seq)
 	}
 }
@@ -211,7 +222,7 @@ func (a *Assembler) endSkip(h *half) {
 func (a *Assembler) leave(h *half) {
 	if k := h.skip; !k.rest && int32(h.next-k.end) >= 0 {
 		a.endSkip(h)
-		h.skip = nil
+		a.dropSkip(h)
 	}
 }
 

@@ -16,7 +16,7 @@ const ack = reassembly.ACK
 
 // What an attacker sends does not take more memory than the budget gives, on
 // the books and on the heap, and a well-behaved flow beside it loses nothing.
-// Chains in the flow map cannot be forced: Go's maps hash with a seed of their
+// Chains in the table of connections cannot be forced: it hashes with a seed of its
 // own.
 func TestAttacks(t *testing.T) {
 	const limit = 32 << 20
