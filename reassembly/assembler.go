@@ -208,10 +208,10 @@ const (
 	ownerWindow = 1 << 28
 	// resetWindow bounds how far ahead a reset is believed.
 	resetWindow = 1 << 24
-	// connCost is what a connection takes from the budget, in bytes: Conn,
-	// its places in the table and in the order, which have room for a quarter more,
-	// and an idle handler.
-	connCost = 368
+	// connCost is what a connection takes from the budget beside its handler, in
+	// bytes: Conn, and its places in the table and in the order, which have room for
+	// a quarter more. The rest is for the free lists.
+	connCost = 272
 	// maxFree bounds the connections that are kept for reuse, and the waits, and is
 	// at how few remembered ones the table of more is made anew, because it does not
 	// shrink.

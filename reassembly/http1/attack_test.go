@@ -30,7 +30,7 @@ func TestAttacks(t *testing.T) {
 		// evicts says that the attack is more than fits.
 		evicts bool
 	}{
-		{"100,000 half-open flows", exchange.WantFrame, 100_000, func(b *room, i int) {
+		{"200,000 half-open flows", exchange.WantFrame, 200_000, func(b *room, i int) {
 			b.send(i, true, 99, 0, reassembly.SYN, nil)
 		}, true},
 		{"100,000 flows that ask for half a line", exchange.WantFrame, 100_000, func(b *room, i int) {

@@ -114,10 +114,11 @@ type work struct {
 	free  *work
 }
 
-// workCost, pendingCost and keepCost are what a work, a pending and each message
+// connCost, workCost, pendingCost and keepCost are what a conn, a work, a pending and each message
 // of an exchange that is kept take from the budget, in bytes. A connection that needs them gets them; where that goes over the
 // limit, the assembler evicts.
 const (
+	connCost    = 112
 	workCost    = 352
 	pendingCost = 384
 	keepCost    = 768
@@ -271,6 +272,7 @@ func (c *conn) retire() {
 	c.release(&c.req)
 	c.release(&c.resp)
 	c.endWork()
+	p.cfg.Budget.Give(connCost)
 	if c.ahead != nil {
 		p.cfg.Budget.Give(aheadCost)
 	}

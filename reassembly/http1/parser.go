@@ -145,6 +145,7 @@ func (p *Parser) Open(c *reassembly.Conn) reassembly.Handler {
 	} else {
 		h = new(conn)
 	}
+	p.cfg.Budget.Must(connCost)
 	h.p, h.tcp = p, c
 	return h
 }
