@@ -21,8 +21,8 @@
 // # Rest
 //
 // A connection that is idle for 2 s, without an open stream, is written down in one
-// piece of bytes: what its frames have said, and each table as the header block that
-// makes it out of an empty one. The decoders, what was remembered and what the budget
+// piece of bytes: what its frames have said, and the fields of each table, of values
+// that begin alike only what differs. The decoders, what was remembered and what the budget
 // gave for them go back. The next bytes make it what it was; a table only where a
 // header block needs it. Where the budget has no room then, the connection is counted
 // as evicted.

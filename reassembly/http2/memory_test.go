@@ -22,12 +22,13 @@ import (
 )
 
 // netHTTP records a connection on which net/http's client asks net/http's server
-// a few times, as programs that call a JSON service do.
+// a few times, as programs that call a JSON service do, within a second.
 func netHTTP(t *testing.T, requests int) []message {
 	t.Helper()
 	l := listen(t)
 	srv := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Date", "Mon, 30 Nov 2026 08:32:11 GMT") // however slow the machine is
 		_, _ = io.WriteString(w, `{"ok":true}`)
 	})}
 	srv.Protocols.SetUnencryptedHTTP2(true)
@@ -192,20 +193,18 @@ func (c *crowd) send(n int, client bool, seq, ack uint32, f reassembly.Flags, pa
 	c.Segment(s)
 }
 
-// An idle connection costs less than 600 bytes beside what its header tables
-// say, and never more than it takes from the budget, which takes little more. The
-// map's share of it depends on how full the map's tables are.
+// An idle connection costs less than 600 bytes, with all that its header tables
+// say, by the heap and by the budget; and never more than it takes from the budget.
 func TestIdleConnectionMemory(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		msgs []message
-		all  int64 // bound of the whole
 		n    []int
 	}{
-		{"net/http, 2 requests", netHTTP(t, 2), 750, []int{60_000, 100_000}},
-		{"net/http, 21 requests", netHTTP(t, 21), 1000, []int{60_000}},
-		{"grpc-go, 2 calls", grpcGo(t, 2), 770, []int{60_000, 100_000}},
-		{"grpc-go, 21 calls", grpcGo(t, 21), 900, []int{60_000}},
+		{"net/http, 2 requests", netHTTP(t, 2), []int{60_000, 100_000}},
+		{"net/http, 21 requests", netHTTP(t, 21), []int{60_000, 100_000}},
+		{"grpc-go, 2 calls", grpcGo(t, 2), []int{60_000, 100_000}},
+		{"grpc-go, 21 calls", grpcGo(t, 21), []int{60_000, 100_000}},
 	} {
 		text, fields := tables(t, tt.msgs)
 		for _, n := range tt.n {
@@ -215,11 +214,8 @@ func TestIdleConnectionMemory(t *testing.T) {
 				c.pass(3 * time.Second)
 				each, taken := (segmenttest.LiveHeap()-before)/int64(n), c.budget.Used()/int64(n)
 				t.Logf("%d bytes each, %d by the budget (%d before it rested); %d fields of %d bytes in its tables", each, taken, c.awake, fields, text)
-				if each-int64(text) >= 600 || each >= tt.all {
-					t.Errorf("%d bytes each, %d of them what the tables say", each, text)
-				}
-				if each > taken || taken > each*5/4+100 {
-					t.Errorf("%d bytes each, the budget says %d", each, taken)
+				if each > taken || taken >= 600 {
+					t.Errorf("%d bytes each, the budget says %d; want less than 600", each, taken)
 				}
 				c.pass(11 * time.Minute)
 				if left := segmenttest.LiveHeap() - before; left > 3<<20 || c.budget.Used() != 0 || c.Stats().Connections != 0 {

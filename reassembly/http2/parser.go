@@ -82,12 +82,9 @@ type Parser struct {
 	nConns     int     // in it
 	decoders   []*hpack.Decoder
 	emitField  func(hpack.HeaderField)
-	// For putting to rest: the entries of a table, the index of one, the block that
-	// makes the table, all of a conn; and the names of the static table.
-	entries                []hpack.HeaderField
-	noteEntry              func(hpack.HeaderField)
-	index, frozen, sealing []byte
-	names                  map[string]uint64
+	// For putting to rest: all of a conn, and its tables.
+	sealing []byte
+	freezer *freezer
 }
 
 // New makes a Parser.
@@ -105,9 +102,8 @@ func New(cfg Config) (*Parser, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 20
 	}
-	p := &Parser{cfg: cfg, seed: maphash.MakeSeed(), names: staticNames()}
+	p := &Parser{cfg: cfg, seed: maphash.MakeSeed(), freezer: newFreezer()}
 	p.emitField = p.emit
-	p.noteEntry = func(f hpack.HeaderField) { p.entries = append(p.entries, f) }
 	return p, nil
 }
 

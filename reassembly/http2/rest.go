@@ -2,17 +2,14 @@ package http2
 
 import (
 	"encoding/binary"
-	"unsafe"
-
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
 
 // A connection at rest is a sleeper: one string of bytes, in which the conn is
-// written down. The tables of its decoders are in it as header blocks that build
-// them anew (RFC 7541 section 6.2.1). The memo is not: it is learnt again.
+// written down, the tables of its decoders frozen. The memo is not: it is learnt
+// again.
 
 // sleeper follows a connection at rest. What comes makes it a conn again, which
 // takes its place.
@@ -22,9 +19,8 @@ type sleeper struct {
 	conn []byte // of conn.seal; the budget has its capacity
 }
 
-// sleeperCost must fit beside an idle handler of HTTP/1 into what the assembler
-// takes for a connection; it is taken all the same.
-const sleeperCost = int64(unsafe.Sizeof(sleeper{}))
+// sleeperCost is what a sleeper takes from the budget, in bytes: its size class.
+const sleeperCost = 48
 
 // Rest implements reassembly.Rester.
 func (c *conn) Rest() reassembly.Handler {
@@ -117,19 +113,20 @@ func (c *conn) seal(b []byte) []byte {
 		s := &c.side[d]
 		t := &s.bound
 		b = append(b, byte(s.state)|bit(s.synced, sealSynced)|bit(s.started, sealStarted)|bit(t.over, sealOver), t.n)
-		b = binary.AppendUvarint(b, uint64(s.maxFrame))
-		b = binary.AppendUvarint(b, uint64(s.limit))
-		b = binary.AppendUvarint(b, uint64(t.now))
+		// One byte where they are what they are at first.
+		b = binary.AppendUvarint(b, uint64(s.maxFrame^minFrame))
+		b = binary.AppendUvarint(b, uint64(s.limit^firstTable))
+		b = binary.AppendUvarint(b, uint64(t.now^firstTable))
 		b = binary.AppendUvarint(b, uint64(t.most))
 		for _, v := range t.next[:t.n] {
 			b = binary.AppendUvarint(b, uint64(v))
 		}
-		block := s.frozen
+		frozen := s.frozen
 		if s.dec != nil {
-			block = c.p.freeze(s.dec)
+			frozen = c.p.freeze(s.dec)
 		}
-		b = binary.AppendUvarint(b, uint64(len(block)))
-		b = append(b, block...)
+		b = binary.AppendUvarint(b, uint64(len(frozen)))
+		b = append(b, frozen...)
 	}
 	return b
 }
@@ -153,7 +150,7 @@ func (c *conn) unseal(b []byte) {
 		s.state, s.synced, s.started, t.over = sideState(b[0]&3), b[0]&sealSynced != 0, b[0]&sealStarted != 0, b[0]&sealOver != 0
 		t.n = b[1]
 		b = b[2:]
-		s.maxFrame, s.limit, t.now, t.most = next(), next(), next(), next()
+		s.maxFrame, s.limit, t.now, t.most = next()^minFrame, next()^firstTable, next()^firstTable, next()
 		for i := range t.next[:t.n] {
 			t.next[i] = next()
 		}
@@ -169,85 +166,4 @@ func (c *conn) awaken() {
 		c.p.cfg.Budget.Give(int64(cap(c.sealed)))
 		c.sealed = nil
 	}
-}
-
-// freeze writes a decoder's table as a header block that makes it out of an
-// empty one. It is valid until the next call.
-func (p *Parser) freeze(d *hpack.Decoder) []byte {
-	p.entries = p.entries[:0]
-	d.SetEmitFunc(p.noteEntry)
-	d.SetEmitEnabled(true)
-	// The entries, from the newest on, up to the first index that is none.
-	for i, err := uint64(staticFields+1), error(nil); err == nil; i++ {
-		p.index = appendInt(p.index[:0], 0x80, 7, i)
-		_, err = d.Write(p.index)
-	}
-	_ = d.Close() // ready for the next block
-	d.SetEmitFunc(p.emitField)
-	b := p.frozen[:0]
-	for i := len(p.entries) - 1; i >= 0; i-- {
-		f := &p.entries[i]
-		if at := p.names[f.Name]; at != 0 {
-			b = appendInt(b, 0x40, 6, at)
-		} else {
-			b = appendString(append(b, 0x40), f.Name)
-		}
-		b = appendString(b, f.Value)
-	}
-	clear(p.entries)
-	p.frozen = b
-	return b
-}
-
-// thaw gives a decoder with a table of the given size that the block of freeze
-// fills.
-func (p *Parser) thaw(size uint32, block []byte) *hpack.Decoder {
-	d := p.newDecoder()
-	if size != firstTable {
-		d.SetMaxDynamicTableSize(size)
-	}
-	d.SetEmitEnabled(false)
-	_, err := d.Write(block)
-	if end := d.Close(); err != nil || end != nil {
-		panic("http2: a header block of freeze is none") // a defect of this package
-	}
-	return d
-}
-
-// staticFields is how many fields the static table has (RFC 7541 appendix A).
-const staticFields = 61
-
-// staticNames gives the first index of each name in the static table.
-func staticNames() map[string]uint64 {
-	names := make(map[string]uint64)
-	i := uint64(0)
-	d := hpack.NewDecoder(0, func(f hpack.HeaderField) {
-		if names[f.Name] == 0 {
-			names[f.Name] = i
-		}
-	})
-	for i = 1; i <= staticFields; i++ {
-		_, _ = d.Write([]byte{0x80 | byte(i)}) // whole, and in the table
-	}
-	return names
-}
-
-// appendInt writes an integer with a prefix of n bits behind the bits of kind
-// (RFC 7541 section 5.1).
-func appendInt(b []byte, kind byte, n uint, v uint64) []byte {
-	most := uint64(1)<<n - 1
-	if v < most {
-		return append(b, kind|byte(v))
-	}
-	b = append(b, kind|byte(most))
-	return binary.AppendUvarint(b, v-most)
-}
-
-// appendString writes a string, by Huffman's code where that is shorter (RFC
-// 7541 section 5.2).
-func appendString(b []byte, s string) []byte {
-	if n := hpack.HuffmanEncodeLength(s); n < uint64(len(s)) {
-		return hpack.AppendHuffmanString(appendInt(b, 0x80, 7, n), s)
-	}
-	return append(appendInt(b, 0, 7, uint64(len(s))), s...)
 }
