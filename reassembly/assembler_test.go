@@ -366,6 +366,74 @@ func TestHoleOpen(t *testing.T) {
 	}
 }
 
+// A hole behind which nothing could be queued is open as long as the direction.
+func TestHoleOpenWithoutRoom(t *testing.T) {
+	b := newBed(t, func(c *reassembly.Config) { c.FlowMemory = 100 })
+	b.send(handshake...)
+	b.send("c 110/200 A no room")
+	if !b.HoleOpen() {
+		t.Error("a hole is not open")
+	}
+	b.send("c 100/200 FA a")
+	if b.HoleOpen() {
+		t.Error("the hole of a direction that ended is open")
+	}
+	b.ledger()
+}
+
+// In a file a hole waits for what stands later as long as the hold says, whatever
+// came before.
+func TestHold(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		want  []string
+	}{
+		{"an ACK before its data", []string{"c 100/200 A aa", "+1s", "s 200/106 A x", "c 102/200 A bb", "c 104/200 A cc"},
+			[]string{`c 0 "aa"`, `c 2 "bb"`, `c 4 "cc"`, `s 0 "x"`}},
+		{"another ACK meanwhile", []string{"c 100/200 A aa", "+1s", "s 200/106 A", "s 200/106 A", "c 102/200 A bb", "s 200/106 A", "c 104/200 A cc"},
+			[]string{`c 0 "aa"`, `c 2 "bb"`, `c 4 "cc"`}},
+		{"an end before its data", []string{"c 100/200 A aa", "+1s", "c 106/200 FA", "s 200/107 A", "c 102/200 A bbcc", "s 200/107 A x"},
+			[]string{`c 0 "aa"`, `c 2 "bbcc"`, "c fin", `s 0 "x"`}},
+		{"a SYN behind what it comes before", []string{"new", "s 200/102 A x", "+3s", "c 99/0 S", "c 100/201 A aa", "c 102/201 A bb"},
+			[]string{`s 0 "x"`, `c 0 "aa"`, `c 2 "bb"`}},
+		{"the time is over", []string{"c 100/200 A aa", "s 200/106 A x", "+3s", "c 106/200 A dd"},
+			[]string{`c 0 "aa"`, "c 2 gap 4", `s 0 "x"`, `c 6 "dd"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBed(t, file)
+			b.send(handshake...)
+			idle := b.budget.Used()
+			if tt.lines[0] == "new" {
+				b, tt.lines = newBed(t, file), tt.lines[1:]
+			}
+			b.send(tt.lines...)
+			b.check(0, tt.want...)
+			if b.budget.Used() != idle {
+				t.Errorf("%d bytes are taken, %d before", b.budget.Used(), idle)
+			}
+		})
+	}
+}
+
+// Many that hold little do not push out one that works, as long as there are some
+// that hold much.
+func TestEvictionLooksFurther(t *testing.T) {
+	b := newBed(t, func(c *reassembly.Config) { c.Budget.Limit = 1 << 20 })
+	payload := strings.Repeat("x", 10_000)
+	b.send(handshake[0], handshake[1], "c 100/200 A works")
+	for port := range 500 {
+		b.send(fmt.Sprintf("port=%d", 2000+port), handshake[0], handshake[1], "c 100/200 A a")
+	}
+	for port := range 40 {
+		b.send(fmt.Sprintf("port=%d", 3000+port), handshake[0], handshake[1], "c 110/200 A "+payload, "c 30000/200 A "+payload)
+	}
+	if st := b.Stats(); st.Evicted == 0 || st.Evicted > 40 {
+		t.Errorf("%d were evicted", st.Evicted)
+	}
+	b.check(0, `c 0 "works"`)
+}
+
 func TestLateCopiesOfAClosedConnection(t *testing.T) {
 	b := newBed(t, nil)
 	b.send(handshake...)

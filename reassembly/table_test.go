@@ -158,6 +158,13 @@ func TestConnectionMemory(t *testing.T) {
 		most    int64 // bytes each
 	}{
 		{"idle", func(int) {}, nil, 250},
+		{"of a client that used its ports before", func(i int) {
+			for k := range uint32(5) {
+				w.send(i, true, 1000*k, 0, reassembly.SYN, "")
+				w.send(i, false, 199, 1000*k+1, reassembly.SYN|reassembly.ACK, "")
+				w.send(i, true, 1000*k+1, 200, reassembly.ACK, "x")
+			}
+		}, nil, 250},
 		{"half closed", func(i int) { w.send(i, true, 101, 200, reassembly.FIN|reassembly.ACK, "") }, nil, 250},
 		{"an end behind a hole", func(i int) { w.send(i, true, 110, 200, reassembly.FIN|reassembly.ACK, "") },
 			func(i int) { w.send(i, true, 101, 200, reassembly.ACK, "123456789") }, 300},
@@ -177,14 +184,18 @@ func TestConnectionMemory(t *testing.T) {
 				w.handshake(i)
 				w.send(i, true, 100, 200, reassembly.ACK, "x")
 			}
-			idle := w.budget.Used()
+			idle, heap := w.budget.Used(), segmenttest.LiveHeap()
 			for i := range n {
 				tt.send(i)
 			}
-			each, taken := (segmenttest.LiveHeap()-before)/n-handler, w.budget.Used()/n
+			now := segmenttest.LiveHeap()
+			each, taken := (now-before)/n-handler, w.budget.Used()/n
 			t.Logf("%d bytes each, %d by the budget", each, taken)
 			if each > taken || each > tt.most {
 				t.Errorf("%d bytes each, want %d at most; the budget says %d", each, tt.most, taken)
+			}
+			if more, took := now-heap, w.budget.Used()-idle; more > took+1<<16 {
+				t.Errorf("%d bytes more of the heap than idle, the budget says %d", more, took)
 			}
 			if tt.decided != nil {
 				for i := range n {
