@@ -114,9 +114,10 @@ type work struct {
 	free  *work
 }
 
-// connCost, workCost, pendingCost and keepCost are what a conn, a work, a pending and each message
-// of an exchange that is kept take from the budget, in bytes. A connection that needs them gets them; where that goes over the
-// limit, the assembler evicts.
+// connCost, workCost, pendingCost and keepCost are what a conn, a work, a pending
+// and each message of an exchange that is kept take from the budget, in bytes. A
+// connection that needs them gets them; where that goes over the limit, the
+// assembler evicts.
 const (
 	connCost    = 112
 	workCost    = 352
