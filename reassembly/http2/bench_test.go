@@ -16,8 +16,6 @@ import (
 
 	"github.com/shadowtap/shadowtap/reassembly"
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
-	"github.com/shadowtap/shadowtap/reassembly/http1"
-	"github.com/shadowtap/shadowtap/reassembly/http2"
 	"github.com/shadowtap/shadowtap/reassembly/pairtest"
 )
 
@@ -40,7 +38,7 @@ type talk struct {
 	port      uint16
 	cut       int
 	id        uint32
-	path      int // where req has digits that differ each time, 0 without
+	reqs      [][]byte // what req is next, in turns; nil when always the same
 }
 
 var benchFields = []string{
@@ -48,8 +46,6 @@ var benchFields = []string{
 	"accept: application/json", "accept-encoding: gzip", "accept-language: en", "cookie: session=0123456789abcdef",
 	"x-request-id: 7b3bf470-9456-11ee-b9d1-0242ac120002", "x-forwarded-for: 203.0.113.7",
 }
-
-const benchPath = "/api/users/00000000"
 
 var benchAnswer = []string{":status: 200", "server: nginx", "date: Mon, 23 Nov 2026 12:00:00 GMT", "content-type: application/json", "etag: \"5f3e\""}
 
@@ -65,9 +61,10 @@ func streamsIn(b []byte) (at []int) {
 }
 
 // newTalk writes the first exchange, which fills the tables, into first, and a
-// later one to be repeated, in which paths has the path differ each time: a literal
-// that is not put into the table (RFC 7541 section 6.2.2).
-func newTalk(size, cut int, port uint16, paths bool) (t *talk, first []message) {
+// later one to be repeated. path, when not nil, writes the string of a literal path
+// that is not put into the table (RFC 7541 section 6.2.2) and is another one each
+// time.
+func newTalk(size, cut int, port uint16, path func(string) string) (t *talk, first []message) {
 	v := newConv()
 	v.hello()
 	exchangeOf := func(id uint32) {
@@ -84,20 +81,18 @@ func newTalk(size, cut int, port uint16, paths bool) (t *talk, first []message) 
 	first = v.msgs
 	v.msgs = nil
 	exchangeOf(3)
-	if paths {
-		v.msgs = v.msgs[1:]
-		enc := v.side[0].encode
-		block := string(enc(benchFields[:2]...))
-		block += "\x04" + string(rune(len(benchPath))) + benchPath // not put into the table
-		at := 9 + len(block) - len("00000000")
-		block += string(enc(benchFields[3:]...))
-		later := v.msgs
-		v.msgs = nil
-		v.frame(true, 1, 5, 3, block)
-		v.msgs = append(v.msgs, later...)
-		defer func() { t.path = at }()
-	}
 	t = &talk{port: port, cut: cut, id: 3, seq: [2]uint32{100, 200}}
+	if path != nil {
+		enc := v.side[0].encode
+		before, behind := string(enc(benchFields[:2]...))+"\x04", string(enc(benchFields[3:]...))
+		answer := v.msgs[1:]
+		for i := range 500 {
+			v.msgs = nil
+			v.frame(true, 1, 5, 3, before+path(fmt.Sprintf("/api/users/%08d", i*7919))+behind)
+			t.reqs = append(t.reqs, v.msgs[0].b)
+		}
+		v.msgs = append(v.msgs, answer...)
+	}
 	for _, m := range v.msgs {
 		if m.client {
 			t.req = append(t.req, m.b...)
@@ -139,10 +134,8 @@ func (t *talk) round(to tap) {
 		}
 		t.send(to, i == 0, b)
 	}
-	if t.path > 0 {
-		for i, n := t.path+7, t.id; i >= t.path; i, n = i-1, n/10 {
-			t.req[i] = byte('0' + n%10)
-		}
+	if len(t.reqs) > 0 {
+		t.req = t.reqs[int(t.id/2)%len(t.reqs)]
 	}
 	if t.id += 2; t.id >= 1<<31 {
 		panic("no more streams")
@@ -218,24 +211,8 @@ func readFrames(client bool, from io.Reader, keep bool, done func()) {
 	}
 }
 
-func newShard(tb testing.TB, c *counter, limit int64) *reassembly.Assembler {
-	return newShardWith(tb, c, &reassembly.Budget{Limit: limit})
-}
-
-func newShardWith(tb testing.TB, c *counter, budget *reassembly.Budget) *reassembly.Assembler {
-	h2, err := http2.New(http2.Config{Keeper: c, Sink: c, Budget: budget})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	h1, err := http1.New(http1.Config{Keeper: c, Sink: c, Budget: budget, HTTP2: h2.Open, Frames: http2.Frames})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	a, err := reassembly.New(reassembly.Config{Factory: h1, Budget: budget})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return a
+func newShard(c *counter, limit int64) *reassembly.Assembler {
+	return shardFor(c, &reassembly.Budget{Limit: limit})
 }
 
 // BenchmarkExchange is one exchange from segments to the sink. One busy
@@ -249,22 +226,37 @@ func BenchmarkExchange(b *testing.B) {
 				want exchange.Want
 			}{{"framed", exchange.WantFrame}, {"kept", exchange.WantWhole}} {
 				b.Run(fmt.Sprintf("%dB/conns=%d/%s", size, conns, w.name), func(b *testing.B) {
-					compare(b, size, conns, w.want, false)
+					compare(b, size, conns, w.want, nil)
 				})
 			}
 		}
 	}
 }
 
+// The strings of header blocks (RFC 7541 section 5.2).
+func plainString(s string) string { return stringOf(0, s) }
+
+func huffmanString(s string) string { return stringOf(0x80, string(hpack.AppendHuffmanString(nil, s))) }
+
+func stringOf(coded byte, b string) string {
+	if n := len(b); n >= 0x7f {
+		return string(binary.AppendUvarint([]byte{coded | 0x7f}, uint64(n-0x7f))) + b
+	}
+	return string([]byte{coded | byte(len(b))}) + b
+}
+
 // BenchmarkPaths is an exchange of 200 B that is not kept, whose path is another one
 // each time.
-func BenchmarkPaths(b *testing.B) { compare(b, 200, 1, exchange.WantFrame, true) }
+func BenchmarkPaths(b *testing.B) {
+	b.Run("plain", func(b *testing.B) { compare(b, 200, 1, exchange.WantFrame, plainString) })
+	b.Run("huffman", func(b *testing.B) { compare(b, 200, 1, exchange.WantFrame, huffmanString) })
+}
 
 // compare runs one exchange after the other through this package and through
 // the pair, on one core. Neither side decodes packets: both get the same parsed
 // fields and payloads.
-func compare(b *testing.B, size, conns int, w exchange.Want, paths bool) {
-	one, first := newTalk(size, 16<<10, 1024, paths)
+func compare(b *testing.B, size, conns int, w exchange.Want, path func(string) string) {
+	one, first := newTalk(size, 16<<10, 1024, path)
 	run := func(b *testing.B, to tap, wait func(n int)) {
 		talks := make([]*talk, conns)
 		for i := range talks {
@@ -293,7 +285,7 @@ func compare(b *testing.B, size, conns int, w exchange.Want, paths bool) {
 	b.Run("shadowtap", func(b *testing.B) {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 		c := &counter{want: w}
-		run(b, &ours{Assembler: newShard(b, c, 1<<30)}, func(n int) {
+		run(b, &ours{Assembler: newShard(c, 1<<30)}, func(n int) {
 			if c.n != n {
 				b.Fatalf("%d exchanges of %d", c.n, n)
 			}
@@ -307,19 +299,24 @@ func compare(b *testing.B, size, conns int, w exchange.Want, paths bool) {
 	})
 }
 
-// What is not kept allocates nothing, once its fields are in the tables.
+// What is not kept allocates nothing, once its fields are in the tables, with the
+// same path or another one each time.
 func TestFramedExchangeAllocatesNothing(t *testing.T) {
 	c := &counter{}
-	o := &ours{Assembler: newShard(t, c, 16<<20)}
-	tk, first := newTalk(40_000, 1448, 1024, false)
-	tk.open(o, first)
-	tk.round(o)
-	before := c.n
-	if n := testing.AllocsPerRun(100, func() { tk.round(o) }); n != 0 {
-		t.Errorf("%v allocations for an exchange that is not kept", n)
-	}
-	if c.n-before < 100 {
-		t.Errorf("only %d exchanges were complete", c.n-before)
+	o := &ours{Assembler: newShard(c, 16<<20)}
+	for i, path := range []func(string) string{nil, plainString, huffmanString} {
+		tk, first := newTalk(40_000, 1448, uint16(1024+i), path)
+		tk.open(o, first)
+		for range 2 {
+			tk.round(o)
+		}
+		before := c.n
+		if n := testing.AllocsPerRun(100, func() { tk.round(o) }); n != 0 {
+			t.Errorf("paths %d: %v allocations for an exchange that is not kept", i, n)
+		}
+		if c.n-before < 100 {
+			t.Errorf("paths %d: only %d exchanges were complete", i, c.n-before)
+		}
 	}
 }
 
@@ -327,8 +324,8 @@ func TestFramedExchangeAllocatesNothing(t *testing.T) {
 // whose tables hold benchFields and benchAnswer.
 func BenchmarkRest(b *testing.B) {
 	c := &counter{}
-	o := &ours{Assembler: newShard(b, c, 16<<20)}
-	tk, first := newTalk(200, 16<<10, 1024, false)
+	o := &ours{Assembler: newShard(c, 16<<20)}
+	tk, first := newTalk(200, 16<<10, 1024, nil)
 	tk.open(o, first)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -345,8 +342,8 @@ func BenchmarkRest(b *testing.B) {
 // Fields that come again and again are shared.
 func TestKeptExchangeAllocatesLittle(t *testing.T) {
 	c := &counter{want: exchange.WantWhole}
-	o := &ours{Assembler: newShard(t, c, 16<<20)}
-	tk, first := newTalk(4096, 1448, 1024, false)
+	o := &ours{Assembler: newShard(c, 16<<20)}
+	tk, first := newTalk(4096, 1448, 1024, nil)
 	tk.open(o, first)
 	tk.round(o)
 	tk.round(o)

@@ -64,11 +64,11 @@ func (c *conn) unpack(s *side, block []byte, want bool) bool {
 		s.frozen = nil
 		c.awaken()
 	}
-	quiet := still(block)
+	quiet, path := still(block)
 	learn := want && quiet && len(block) <= memoBlock
 	var hash uint32
 	if learn {
-		if p.section, hash = s.memo.find(p, block); p.section != nil {
+		if p.section, hash = s.memo.find(p, block, path); p.section != nil {
 			return true
 		}
 	}
@@ -105,7 +105,7 @@ func (c *conn) unpack(s *side, block []byte, want bool) bool {
 	case !quiet:
 		s.memo.forget(p)
 	case learn:
-		s.memo.learn(p, hash, whole, &p.decoded)
+		s.memo.learn(p, hash, whole, path, &p.decoded)
 	}
 	return true
 }

@@ -94,7 +94,7 @@ func (c *conn) decide(st *stream) {
 	st.flow = p.flow
 	st.kept = new(kept)
 	q := &st.kept.req
-	q.Method, q.Target, q.Proto, q.Host, q.Scheme = m.method, m.target(), "HTTP/2", m.hostName(), m.scheme
+	q.Method, q.Target, q.Proto, q.Host, q.Scheme = m.method, p.section.target(), "HTTP/2", m.hostName(), m.scheme
 	q.Framing, q.FirstByte = exchange.FramingH2, st.first
 	st.req = q
 	if st.decision.Want < exchange.WantWhole {

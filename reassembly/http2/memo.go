@@ -1,10 +1,11 @@
 package http2
 
 import (
-	"bytes"
 	"hash/maphash"
 	"slices"
 	"unsafe"
+
+	"golang.org/x/net/http2/hpack"
 )
 
 // Bounds of what is remembered of a direction: how many blocks, the bytes of
@@ -20,8 +21,9 @@ const (
 // the decoder's table as it is says the same whenever it comes while the table is
 // the same (RFC 7541 section 3.2), and peers that call the same methods again and
 // again send the same blocks: reading such a one costs a comparison of its bytes.
-// All other blocks go through the decoder, so the table is always right, and
-// what changes it makes the direction forget.
+// Where its path is a literal it may be another one each time: what is compared is
+// the block without it. All other blocks go through the decoder, so the table is
+// always right, and what changes it makes the direction forget.
 type memo struct {
 	// seen are the last blocks that came a first time, by their hashes: what comes
 	// a second time is remembered.
@@ -36,30 +38,70 @@ type memo struct {
 
 // known is a block and what it said.
 type known struct {
-	block []byte
-	said  section
+	// block is without the string that is a literal path. path is where that is
+	// left out, 0 without one, and field the path's place among the fields.
+	block       []byte
+	path, field int
+	said        section
+	cost        int64 // what it takes in memory, in bytes
 }
 
-// cost is what it takes in memory, in bytes.
-func (k *known) cost() int64 {
-	return int64(unsafe.Sizeof(*k)) + int64(len(k.block)) + k.said.cost()
-}
+// span is a part of a header block: a string with its length, or nothing when to is
+// 0.
+type span struct{ from, to int }
 
-// find gives what a block said, or nil. hash is for learn.
-func (m *memo) find(p *Parser, block []byte) (said *section, hash uint32) {
-	hash = uint32(maphash.Bytes(p.seed, block))
-	for i := range m.n {
-		if m.hashes[i] == hash && string(m.known[i].block) == string(block) {
-			return &m.known[i].said, hash
+// with puts another path into what the block said: a string as a header block has
+// it (RFC 7541 section 5.2), which is lent. It is false for one that the decoder
+// must see.
+func (k *known) with(p *Parser, text []byte) bool {
+	n, _ := pastInt(text, 0, 0x7f)
+	path := text[n:]
+	if text[0]&0x80 != 0 {
+		p.path = p.path[:0]
+		if _, err := hpack.HuffmanDecode(&p.path, path); err != nil {
+			return false
 		}
+		path = p.path
+	}
+	v := unsafe.String(unsafe.SliceData(path), len(path))
+	if !cleanValue(v) {
+		return false
+	}
+	s := &k.said
+	s.fields[k.field].Value, s.path = v, path
+	s.msg.path, s.isAsked = v, false
+	return true
+}
+
+// find gives what a block said, or nil; path is the string in it that is a literal
+// path. hash is for learn, and 0 when there is nothing to learn.
+func (m *memo) find(p *Parser, block []byte, path span) (said *section, hash uint32) {
+	before, behind := block[:path.from], block[path.to:]
+	hash = uint32(maphash.Bytes(p.seed, behind))
+	if path.to > 0 {
+		hash ^= uint32(maphash.Bytes(p.seed, before) >> 32)
+	}
+	for i := range m.n {
+		if m.hashes[i] != hash {
+			continue
+		}
+		k := m.known[i]
+		if k.path != path.from || len(k.block) != len(before)+len(behind) ||
+			string(k.block[:k.path]) != string(before) || string(k.block[k.path:]) != string(behind) {
+			continue
+		}
+		if path.to > 0 && !k.with(p, block[path.from:path.to]) {
+			return nil, 0
+		}
+		return &k.said, hash
 	}
 	return nil, hash
 }
 
 // learn remembers what a block said, if it comes for the second time. All that is
 // remembered takes a sixteenth of the budget at most: exchanges need it more.
-func (m *memo) learn(p *Parser, hash uint32, block []byte, said *section) {
-	if said.over || said.size > memoText || len(said.fields) > memoFields {
+func (m *memo) learn(p *Parser, hash uint32, block []byte, path span, said *section) {
+	if hash == 0 || said.over || said.size > memoText || len(said.fields) > memoFields {
 		return
 	}
 	if !slices.Contains(m.seen[:], hash) {
@@ -67,15 +109,20 @@ func (m *memo) learn(p *Parser, hash uint32, block []byte, said *section) {
 		m.next = (m.next + 1) % memoBlocks
 		return
 	}
-	k := &known{block: bytes.Clone(block), said: section{fields: slices.Clone(said.fields), size: said.size}}
-	if cost := k.cost(); p.remembered+cost > p.cfg.Budget.Limit/16 || !m.take(p, cost) {
+	k := &known{block: slices.Concat(block[:path.from], block[path.to:]), path: path.from, said: section{fields: slices.Clone(said.fields), size: said.size}}
+	if path.to > 0 {
+		k.field = slices.IndexFunc(k.said.fields, func(f hpack.HeaderField) bool { return f.Name == ":path" })
+		k.said.fields[k.field].Value = "" // with gives it another one
+	}
+	k.cost = int64(unsafe.Sizeof(*k)) + int64(len(k.block)) + k.said.cost()
+	if p.remembered+k.cost > p.cfg.Budget.Limit/16 || !m.take(p, k.cost) {
 		return
 	}
 	at := m.last
 	if m.last = (at + 1) % memoBlocks; m.n < memoBlocks {
 		m.n++
 	} else {
-		m.give(p, m.known[at].cost())
+		m.give(p, m.known[at].cost)
 	}
 	m.hashes[at], m.known[at] = hash, k
 }
@@ -105,29 +152,31 @@ func (m *memo) forget(p *Parser) {
 
 // still says whether a block leaves the table as it is: it has no field that is
 // put in, and no change of size (RFC 7541 section 6). A block that is not whole
-// is not still.
-func still(block []byte) bool {
+// is not still. path is the last string in it that is a literal path.
+func still(block []byte) (ok bool, path span) {
 	for i := 0; i < len(block); {
 		var ok bool
 		switch c := block[i]; {
 		case c&0x80 != 0: // indexed
 			i, ok = pastInt(block, i, 0x7f)
 		case c&0x40 != 0, c&0x20 != 0: // put in, a change of size
-			return false
+			return false, span{}
 		default: // not put in
-			named := c&0x0f != 0
-			if i, ok = pastInt(block, i, 0x0f); ok && !named {
+			name := c & 0x0f
+			if i, ok = pastInt(block, i, 0x0f); ok && name == 0 {
 				i, ok = pastString(block, i)
 			}
-			if ok {
-				i, ok = pastString(block, i)
+			if from := i; ok {
+				if i, ok = pastString(block, i); name == 4 || name == 5 { // RFC 7541 appendix A
+					path = span{from, i}
+				}
 			}
 		}
 		if !ok {
-			return false
+			return false, span{}
 		}
 	}
-	return true
+	return true, path
 }
 
 // pastInt gives the place behind the integer at i, whose first byte has the bits

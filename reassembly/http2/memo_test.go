@@ -2,6 +2,7 @@ package http2_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,7 +28,12 @@ func (h *heads) Keep(head *exchange.Head) exchange.Decision {
 }
 
 // shard makes an assembler that asks h.
-func (h *heads) shard(budget *reassembly.Budget) *reassembly.Assembler {
+func (h *heads) shard(budget *reassembly.Budget) *reassembly.Assembler { return shardFor(h, budget) }
+
+func shardFor(h interface {
+	exchange.Keeper
+	exchange.Sink
+}, budget *reassembly.Budget) *reassembly.Assembler {
 	h2, err := http2.New(http2.Config{Keeper: h, Sink: h, Budget: budget})
 	must(err)
 	h1, err := http1.New(http1.Config{Keeper: h, Sink: h, Budget: budget, HTTP2: h2.Open, Frames: http2.Frames})
@@ -66,6 +72,18 @@ func (c *caller) request(to tap, block string) {
 	v := newConv()
 	v.frame(true, 1, 5, id, block)
 	v.frame(false, 3, 0, id, "\x00\x00\x00\x08")
+	for _, m := range v.msgs {
+		c.send(to, m.client, m.b)
+	}
+}
+
+// answered sends a whole request of one block, and an answer without content.
+func (c *caller) answered(to tap, block string) {
+	c.sent++
+	id := uint32(2*c.sent - 1)
+	v := newConv()
+	v.frame(true, 1, 5, id, block)
+	v.frame(false, 1, 5, id, "\x88")
 	for _, m := range v.msgs {
 		c.send(to, m.client, m.b)
 	}
@@ -305,5 +323,105 @@ func TestMemoryOfRepeatedBlocks(t *testing.T) {
 				t.Errorf("%d bytes are taken at the end", budget.Used())
 			}
 		})
+	}
+}
+
+// targets keeps whole exchanges and notes what each head said.
+type targets struct {
+	heads
+	doubts []exchange.Doubt
+	kept   []*exchange.Exchange
+	lost   []exchange.Lost
+}
+
+func (s *targets) Keep(h *exchange.Head) exchange.Decision {
+	s.doubts = append(s.doubts, h.Doubt)
+	s.heads.Keep(h)
+	return exchange.Decision{Want: exchange.WantWhole}
+}
+func (s *targets) Complete(x *exchange.Complete) { s.kept = append(s.kept, x.Exchange) }
+func (s *targets) Lost(l exchange.Lost)          { s.lost = append(s.lost, l) }
+
+// said is all of it in words, but for what tells connections and streams apart.
+func (s *targets) said() (all []string) {
+	for i, h := range s.got {
+		_, h, _ = strings.Cut(h, " ")
+		_, h, _ = strings.Cut(h, " ")
+		all = append(all, fmt.Sprintf("asked %s %v", h, s.doubts[i]))
+	}
+	for _, x := range s.kept {
+		q := x.Request
+		all = append(all, fmt.Sprintf("kept %s %s %s %v %v", q.Method, q.Target, q.Host, q.Header, x.Doubt))
+	}
+	for _, l := range s.lost {
+		for range l.N {
+			all = append(all, fmt.Sprintf("lost %v", l.Result))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// A block that differs from one before in its path alone, which is a literal, is
+// understood as it is on a connection of its own, whatever the path is and however
+// it is written; and what was kept of those before stays as it was.
+func TestOtherPathsInRepeatedBlocks(t *testing.T) {
+	repeats := 0
+	rapid.Check(t, func(t *rapid.T) {
+		paths := []string{"/", "/a", "/a/b?c=d", "/users/0123456789", "*", "", "x", "/a b", "/a ", " /", "/\x01", "/\x7f", "/" + strings.Repeat("é", 60)}
+		names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"\x04", "\x05", "\x14", "\x15", "\x00\x05:path", "\x10\x05:path"}), 1, 2, rapid.ID[string]).Draw(t, "names")
+		broken := false // not in Huffman's code, which ends the connection
+		path := func() string {
+			name := rapid.SampledFrom(names).Draw(t, "name")
+			if broken {
+				return name + "\x84\xff\xff\xff\xff"
+			}
+			s := rapid.SampledFrom([]func(string) string{plainString, huffmanString}).Draw(t, "string")
+			return name + s(rapid.SampledFrom(paths).Draw(t, "path"))
+		}
+		blocks := []func() string{
+			func() string { return "\x82\x86" + path() + "\x01\x01h" },
+			func() string { return "\x82" + path() + "\x86\x01\x01h\x00\x01x\x01y" },
+			func() string { return "\x82\x86" + path() + path() + "\x01\x01h" }, // two paths
+			func() string { return "\x82\x86\x84" + path() + "\x01\x01h" },
+			func() string { return "\x82\x86\x01\x01h" + path() + "\x00\x01X\x01y" }, // a bad name
+			func() string { return "\x82\x86\x01\x01h\x00\x01x\x01y" + path() },      // behind a field
+			func() string { return path() + "\x02\x07CONNECT\x01\x01h" },
+		}
+		one := &targets{}
+		a := shardFor(one, &reassembly.Budget{Limit: 16 << 20})
+		c := newCaller(&ours{Assembler: a}, 1024)
+		var want []string
+		last := -1
+		for n := rapid.IntRange(3, 40).Draw(t, "requests"); n > 0; n-- {
+			over := broken
+			broken = n == 2
+			i := last
+			if last < 0 || rapid.IntRange(0, 5).Draw(t, "another") == 0 {
+				i = rapid.IntRange(0, len(blocks)-1).Draw(t, "block")
+			} else {
+				repeats++
+			}
+			last = i
+			b := blocks[i]()
+			c.answered(&ours{Assembler: a}, b)
+			if over {
+				break
+			}
+			alone := &targets{}
+			other := shardFor(alone, &reassembly.Budget{Limit: 16 << 20})
+			d := newCaller(&ours{Assembler: other}, 1024)
+			d.answered(&ours{Assembler: other}, b)
+			other.Close(reassembly.CloseStopped)
+			want = append(want, alone.said()...)
+		}
+		a.Close(reassembly.CloseStopped)
+		slices.Sort(want)
+		if got := one.said(); !slices.Equal(got, want) {
+			t.Fatalf("together\n%q\neach alone\n%q", got, want)
+		}
+	})
+	if repeats == 0 {
+		t.Error("no block came again")
 	}
 }

@@ -151,7 +151,7 @@ type crowd struct {
 
 func newCrowd(t testing.TB, n int, msgs []message) *crowd {
 	c := &crowd{budget: &reassembly.Budget{Limit: 1 << 40}, now: 1_700_000_000_000_000_000}
-	c.Assembler = newShardWith(t, &c.sink, c.budget)
+	c.Assembler = shardFor(&c.sink, c.budget)
 	for i := range n {
 		seq := [2]uint32{100, 200}
 		c.send(i, true, 99, 0, reassembly.SYN, nil)

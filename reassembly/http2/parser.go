@@ -68,6 +68,7 @@ type Parser struct {
 	// section is that of the block at hand: decoded, or the memo's. decoder is
 	// the one that emits to decoded.
 	section *section
+	path    textBuffer // of a known block, when it was in Huffman's code
 	decoded section
 	decoder *hpack.Decoder
 	seed    maphash.Seed

@@ -23,6 +23,9 @@ type section struct {
 	msg                                 message
 	text                                []byte
 	lent                                []exchange.HeadField
+	// path is the path of a known block, where it is lent with the block, and so is
+	// its text in fields and msg. It is not in text.
+	path []byte
 	// header is that of the exchanges that are kept, when isKept. They share it: it
 	// is never written again.
 	isKept bool
@@ -76,6 +79,14 @@ func (s *section) answer() (status int, ok bool) {
 	return s.status, s.answeredOK
 }
 
+// target is message.target, for keeps.
+func (s *section) target() string {
+	if s.path != nil {
+		return string(s.path)
+	}
+	return s.message().target()
+}
+
 // regular are the fields behind the pseudo-header fields. Where one stands among
 // them it is left out.
 func (s *section) regular() []hpack.HeaderField {
@@ -97,20 +108,28 @@ func (s *section) lend(h *exchange.Head) {
 	if !s.isLent {
 		s.copyOut(m)
 	}
-	n, end := len(m.method), len(m.method)+len(m.target())
-	h.Method, h.Target, h.Fields = s.text[:n:n], s.text[n:end:end], s.lent
+	n := len(m.method)
+	h.Method, h.Target, h.Fields = s.text[:n:n], s.path, s.lent
+	if s.path == nil {
+		end := n + len(m.target())
+		h.Target = s.text[n:end:end]
+	}
 }
 
 func (s *section) copyOut(m *message) {
 	regular := s.regular()
-	n := len(m.method) + len(m.target()) + len("host") + len(m.authority)
+	target := m.target()
+	if s.path != nil {
+		target = ""
+	}
+	n := len(m.method) + len(target) + len("host") + len(m.authority)
 	for i := range regular {
 		n += len(regular[i].Name) + len(regular[i].Value)
 	}
 	if cap(s.text) < n {
 		s.text = make([]byte, 0, 2*n)
 	}
-	text := append(append(s.text[:0], m.method...), m.target()...)
+	text := append(append(s.text[:0], m.method...), target...)
 	put := func(v string) []byte {
 		from := len(text)
 		text = append(text, v...)
