@@ -383,7 +383,7 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 		a.ack(c, h, p, s, seq)
 	}
 	if h.state == halfStarting && int32(seq-h.next) < 0 {
-		h.lower(seq)
+		h.lower(seq, p)
 	}
 	if h.skip != nil && (n > 0 || s.Flags&(FIN|RST) != 0) {
 		a.passed(c, h, p, s, seq)
@@ -431,7 +431,7 @@ func (a *Assembler) ack(c *Conn, h, p *half, s *Segment, seq uint32) {
 		return
 	case halfStarting:
 		if int32(s.Ack-p.next) < 0 {
-			p.lower(s.Ack)
+			p.lower(s.Ack, h)
 		}
 	}
 	if d := int32(s.Ack - p.acked); d > 0 && int32(s.Ack-p.next) < window {
@@ -661,11 +661,22 @@ func (a *Assembler) advance(c *Conn, i int, force bool) (moved bool) {
 // decide declares the next hole of one direction lost, if its end was
 // acknowledged and the hold is over.
 func (a *Assembler) decide(c *Conn, i int, force bool) bool {
-	h := &c.half[i]
-	if h.state != halfOpen || int32(h.acked-h.next) <= 0 || !force && a.hold && !a.waited(c, h) {
+	h, p := &c.half[i], &c.half[1-i]
+	if h.state != halfOpen || int32(h.acked-h.next) <= 0 {
 		return false
 	}
 	to := h.acked
+	if n := p.first(); a.hold && !force && n != nil && n.flags&ACK != 0 && int32(n.ack-h.next) > 0 {
+		// What was acknowledged since then may still come.
+		if to = n.ack; !a.held(c, n.time, n.segment) {
+			return false
+		}
+	} else if a.hold && !force && !a.waited(c, h) {
+		return false
+	}
+	if int32(to-h.acked) > 0 {
+		to = h.acked
+	}
 	if n := h.first(); n != nil && int32(n.seq-to) < 0 {
 		to = n.seq
 	}
@@ -714,8 +725,13 @@ func (a *Assembler) forceQueue(c *Conn, h, p *half) bool {
 // waited says whether the hold of h is over.
 func (a *Assembler) waited(c *Conn, h *half) bool {
 	w := a.waitOf(h)
-	dt := c.seen - w.since
-	return dt > a.holdTime && c.segments-w.sinceSeg > a.holdSegs || dt > giveUp
+	return a.held(c, w.since, w.sinceSeg)
+}
+
+// held says whether a hold is over that began at that time, with that segment of c.
+func (a *Assembler) held(c *Conn, since int64, segment uint32) bool {
+	dt := c.seen - since
+	return dt > a.holdTime && c.segments-segment > a.holdSegs || dt > giveUp
 }
 
 // end finishes direction h, which has reached its FIN or RST.

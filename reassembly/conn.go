@@ -199,10 +199,16 @@ func (c *Conn) ackedAt(h *half, seq uint32) uint64 {
 	return at
 }
 
-// lower moves the start of a direction that has not begun.
-func (h *half) lower(seq uint32) {
+// lower moves the start of a direction that has not begun. What waits in p, the other
+// one, may have acknowledged bytes behind it.
+func (h *half) lower(seq uint32, p *half) {
 	if h.acked == h.next {
 		h.acked = seq
+		for n := p.first(); n != nil; n = n.next {
+			if n.flags&ACK != 0 && int32(n.ack-h.acked) > 0 {
+				h.acked, h.ackedAt = n.ack, n.sent
+			}
+		}
 	}
 	h.next = seq
 }

@@ -9,6 +9,7 @@ type node struct {
 	time       int64
 	seq, ack   uint32
 	sent       uint32 // how far the sender had come before it
+	segment    uint32 // of the connection
 	flags      Flags
 	trimmed    bool // b does not begin where its segment began
 	class      uint8
@@ -132,7 +133,7 @@ func (a *Assembler) insert(c *Conn, h *half, at *node, b []byte, seq uint32, s *
 	}
 	n := a.nodes.get(class)
 	n.b = append(n.b[:0], b...)
-	n.sent = h.sent(seq)
+	n.sent, n.segment = h.sent(seq), c.segments
 	n.seq, n.ack, n.flags, n.time, n.trimmed = seq, s.Ack, s.Flags, s.Time, trimmed
 	n.prev = at
 	if at == nil {

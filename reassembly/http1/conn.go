@@ -225,7 +225,7 @@ func (c *conn) Close(why reassembly.Close) {
 	}
 	if c.proven != nil {
 		// When nothing more can come, nothing else was asked for.
-		c.confirm(why != reassembly.CloseStopped && why != reassembly.CloseEvicted)
+		c.confirm(why != reassembly.CloseStopped && why != reassembly.CloseEvicted && !c.proven.holed)
 	}
 	result, reason := exchange.ResultNoResponse, exchange.ReasonNone
 	switch why {
@@ -385,7 +385,7 @@ func (c *conn) clientData(b []byte, at *reassembly.At) {
 func (c *conn) readClient(b []byte, at *reassembly.At) {
 	off := at.Offset
 	p := c.p
-	if c.proven != nil && c.first == nil && at.AckExact() && c.boundaryOK && at.Ack == c.lastEnd {
+	if c.proven != nil && c.first == nil && c.proves(at) {
 		c.confirm(true)
 	}
 	for first := true; len(b) > 0; first = false {
@@ -570,7 +570,7 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 		return false
 	}
 	p := c.p
-	c.confirm(at.AckExact() && c.boundaryOK && at.Ack == c.lastEnd)
+	c.confirm(c.proves(at))
 	r := p.newPending()
 	r.start, r.first = off, at.Time
 	r.ack, r.ackOK = at.Ack, at.AckExact()
@@ -606,6 +606,18 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 		p.late(r)
 	}
 	return true
+}
+
+// proves says whether the client sent what is at at when it had received the last
+// answer, or that of the exchange that waits for this, and nothing behind it.
+func (c *conn) proves(at *reassembly.At) bool {
+	if !at.AckExact() {
+		return false
+	}
+	if r := c.proven; r != nil {
+		return at.Ack == r.answerEnd
+	}
+	return c.boundaryOK && at.Ack == c.lastEnd
 }
 
 // confirm decides whether the first exchange after the client's direction was
@@ -704,7 +716,7 @@ func (c *conn) parseRequest(first, head []byte, f *framingFields, end uint64) {
 		c.failRequest(exchange.ResultTooLarge, exchange.ReasonHead)
 		return
 	}
-	r.headEnd, r.headDone = end, true
+	r.headDone = true
 	r.minor = minor
 	r.expect = f.expect && minor > 0
 	if p.cfg.HTTP2 != nil && f.asksH2() {
@@ -1078,7 +1090,7 @@ func (c *conn) findExpected(off, ack uint64, ackOK bool) *pending {
 		return nil
 	}
 	for r := c.first; r != nil; r = r.next {
-		if !r.ackOK || r.ack != off || ack <= r.start || r.respDone || r.fail != 0 {
+		if !r.ackOK || r.ack != off || ack <= r.start || r.respDone {
 			continue
 		}
 		if r.tentative {
@@ -1437,7 +1449,7 @@ func (c *conn) endAnswer(end uint64, now int64) {
 			q.Trailer = header(nil, r.respKeep.tail, string(r.respKeep.tail))
 		}
 	}
-	r.respDone = true
+	r.respDone, r.answerEnd = true, end
 	if r.done {
 		c.settle(r)
 	}
@@ -1474,6 +1486,8 @@ func (c *conn) dropAnswer() {
 
 // failAnswer gives up the answer at hand and the place in the stream.
 func (c *conn) failAnswer(res exchange.Result, why exchange.Reason) {
+	// Behind a cut head that may be an interim answer's the final one is to come.
+	more := c.resp.state == sideHead && res == exchange.ResultGap && !finalHead(c.resp.buf)
 	c.release(&c.resp)
 	if c.respAckOK {
 		c.strayAck = max(c.strayAck, c.respAck)
@@ -1489,10 +1503,18 @@ func (c *conn) failAnswer(res exchange.Result, why exchange.Reason) {
 		return
 	}
 	r.fail, r.failWhy = res, why
+	if more {
+		return
+	}
 	r.respDone = true
 	if r.done {
 		c.settle(r)
 	}
+}
+
+// finalHead says whether what there is of a head is a final answer's.
+func finalHead(b []byte) bool {
+	return len(b) > len("HTTP/1.1 ") && b[len("HTTP/1.1 ")] > '1'
 }
 
 // loseServer ends the sync of the server's direction.
@@ -1521,7 +1543,12 @@ func (c *conn) serverGap(n uint64, at *reassembly.At) {
 	case sideHead:
 		c.failAnswer(exchange.ResultGap, exchange.ReasonNone)
 	case sideIdle:
-		if c.first == nil && !c.answering {
+		switch {
+		case c.first != nil || c.answering:
+		case c.proven != nil:
+			// What the client said before it had that may be to come.
+			c.proven.holed = true
+		default:
 			c.confirm(false) // an answer that nobody asked for may be in it
 		}
 		c.loseServer()

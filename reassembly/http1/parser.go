@@ -183,7 +183,7 @@ func (p *Parser) start() {
 type pending struct {
 	next       *pending
 	start, end uint64 // stream offsets; end when done
-	headEnd    uint64
+	answerEnd  uint64 // when its answer is whole
 	ack        uint64 // what its first segment acknowledged
 	ackOK      bool
 	headDone   bool
@@ -194,6 +194,7 @@ type pending struct {
 	tentative  bool // not proven to be a request
 	firstSeen  bool // it is the first that was seen of a late connection
 	boundary   bool // it acknowledges the end of an answer
+	holed      bool // behind its answer there is a hole
 	expect     bool
 	reused     bool
 	late       bool   // counted in Stats.Late

@@ -54,6 +54,15 @@ func TestStrayAnswersAreCountedOnce(t *testing.T) {
 			},
 			want: 1,
 		},
+		{
+			name: "an interim answer's head is lost in part, and the request's end",
+			segs: []seg{
+				{ToServer: true, Seq: 100, Ack: 200, Payload: []byte("PUT /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")},
+				{Seq: 200, Ack: 181, Payload: []byte("HTTP/1."), Lost: 1},
+				{Seq: 225, Ack: 300, Payload: []byte(answer), Lost: 3},
+			},
+			want: 1,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			segs := append(append([]seg(nil), opening...), c.segs...)

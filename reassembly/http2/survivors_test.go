@@ -25,7 +25,7 @@ type survivors struct {
 }
 
 func survive(s *segmenttest.Scene, all []*known, left []segmenttest.Segment) *survivors {
-	v := segmenttest.Views(s.Whole, left)
+	v := segmenttest.Views(s.Whole, left, s.Path, false)
 	o := &survivors{make([]bool, len(all)), make([]bool, len(all)), [2]int{v[0].Sent, v[1].Sent}}
 	type place struct {
 		head, to int
