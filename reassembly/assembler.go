@@ -382,7 +382,7 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 	if s.Flags&ACK != 0 {
 		a.ack(c, h, p, s, seq)
 	}
-	if h.state == halfStarting && int32(seq-h.next) < 0 {
+	if h.state == halfStarting && n > 0 && int32(seq-h.next) < 0 { // a probe below it has none
 		h.lower(seq, p)
 	}
 	if h.skip != nil && (n > 0 || s.Flags&(FIN|RST) != 0) {

@@ -33,3 +33,12 @@ func TestAcknowledgedBeforeItBegan(t *testing.T) {
 	b.Close(reassembly.CloseDone)
 	b.check(0, `c 0 "ab"`, `s 0 "xy"`, `c 2 "cd"`, "s 2 gap 2", `c 4 "ef"`, `s 4 "vw"`, "close done")
 }
+
+// A probe stands one below what its sender will send next (RFC 9293 section 3.8.4): no
+// byte is missing there.
+func TestProbeAtTheJoin(t *testing.T) {
+	b := newBed(t, file)
+	b.send("c 103/200 A two", "c 102/200 A", "s 200/106 A xy")
+	b.Close(reassembly.CloseDone)
+	b.check(0, `c 0 "two"`, `s 0 "xy"`, "close done")
+}

@@ -100,8 +100,7 @@ func holesIn(m *message, lost, content [][2]int) (h holes) {
 	return h
 }
 
-// survive says what a reader can prove of what is left of a conversation that is
-// known from its SYNs on, whichever of the bytes that came late it has.
+// survive says what a reader can prove of what is left of a conversation, whichever of the bytes that came late it has.
 func survive(s *segmenttest.Scene, left []seg) *survivors {
 	v := segmenttest.Views(s.Whole, left, s.Path, true)
 	o := surviveIn(s, left, v)
@@ -139,13 +138,23 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 		})
 	}
 	// client, server: the place in the stream and what it belongs to is certain.
-	client, server := true, true
+	client, server := !v[0].Joined, !v[1].Joined
 	// end: the end of the answer before is known, as a place. unproven: the client
 	// was found again, and nothing has shown yet that no other request was in the
 	// hole whose answer could be taken for this one's.
-	end, unproven, stuck := true, false, false
+	end, unproven, stuck := server, false, false
 	swallowed := false
 	guess := false // the end is known if that was no answer to a HEAD, or its head's end if it was
+	// misled is where the answer begins that a reader must take for that to the first
+	// request it sees, but other ones wait.
+	misled := -1
+	if v[0].Joined {
+		for x := range n {
+			if g, _ := v[0].Begins(m[0][x].from); m[0][x].from == v[0].From && g != nil && v[0].Ack(g) < m[1][x].from {
+				misled = v[0].Ack(g)
+			}
+		}
+	}
 	// seek is where each direction was lost.
 	seek := [2]int{}
 	for x := range n {
@@ -164,7 +173,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 			}
 		}
 		// The request. Where the place is lost, it begins for certain where a
-		// segment does, with a whole request line, which the client sent when it
+		// segment does, with a whole method, which the client sent when it
 		// had received the answer before to its end.
 		known, found := client, false
 		if !known {
@@ -174,9 +183,11 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 				no("its request begins with no segment")
 			case !exact:
 				no("its request's segment is a copy")
-			case bytes.IndexByte(g.Payload, '\n') < 0:
+			case bytes.IndexByte(g.Payload, ' ') < 0:
 				// A reader must not take what only begins like one.
-				no("its request line is in two segments")
+				no("its method is in two segments")
+			case firstSeen(&v, q, a) && !s.Pipelined:
+				known, found = true, true
 			case x == 0 || !end:
 				no("the end of the answer before is not known")
 			case v[0].Ack(g) != m[1][x-1].to:
@@ -261,7 +272,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 			// not, until a request says that an answer begins.
 			swallowed = true
 		}
-		swallowed = swallowed && !(answered && !qh.place)
+		swallowed = swallowed && !(answered && !qh.place) || a.from == misled
 		switch {
 		case ah.place || swallowed:
 			server, end, seek[1] = false, false, a.from
@@ -290,6 +301,26 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 	return o
 }
 
+// firstSeen says whether the first bytes that are seen of a client that was joined late
+// are a request for certain: the answer to it begins where it says, with a segment that
+// acknowledges exactly what the client had sent of it.
+func firstSeen(v *[2]segmenttest.View, q, a *message) bool {
+	if !v[0].Joined || q.from != v[0].From {
+		return false
+	}
+	g, _ := v[0].Begins(q.from)
+	f, exact := v[1].Begins(a.from)
+	if f == nil || !exact || v[0].Ack(g) != a.from {
+		return false
+	}
+	if v[1].Ack(f) == q.to {
+		return true
+	}
+	// It waits for a 100 before it goes on.
+	b, _ := v[0].Begins(q.heads[0][1])
+	return b != nil && v[1].Ack(f) == q.heads[0][1] && v[0].Ack(b) > a.from
+}
+
 // news says whether a segment acknowledges more than anything before it.
 func news(v *segmenttest.View, at int, g *seg) bool {
 	ack, ok := v.Before(at)
@@ -300,7 +331,7 @@ func news(v *segmenttest.View, at int, g *seg) bool {
 // of a message and is none.
 func decoyIn(v *segmenttest.View, d int, m []message, from, to int) (yes bool) {
 	v.Starts(from, to, func(at int, g *seg) {
-		like := []string{"GET /", "HTTP/1."}[d]
+		like := []string{"GET ", "HTTP/1."}[d]
 		yes = yes || bytes.HasPrefix(g.Payload, []byte(like)) && !slices.ContainsFunc(m, func(x message) bool {
 			return x.from == at || slices.ContainsFunc(x.heads, func(h [2]int) bool { return h[0] == at })
 		})
