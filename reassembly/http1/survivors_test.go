@@ -267,7 +267,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 		if client = known && !qh.place; known && !client {
 			seek[0] = q.from
 		}
-		if first == nil && guess {
+		if !sure && guess {
 			// What follows may be content of the answer that a HEAD may have had or
 			// not, until a request says that an answer begins.
 			swallowed = true

@@ -101,11 +101,15 @@ func (v *View) view(d int, left []Segment, path Path, taken bool) {
 	type seen struct{ from, ack int }
 	var before []seen
 	came := 0 // of the other direction
+	var peer coverage
 	for i := range left {
 		s := &left[i]
 		if side(s.ToServer) != d {
 			from := int(int32(s.Seq - v.peer))
-			if came = max(came, from); !s.PureACK() && s.Flags&reassembly.ACK != 0 {
+			// In a file it is kept when it brought something new, and waits.
+			waits := len(s.Payload) > 0 && !peer.holds(s.Seq, s.Seq+uint32(len(s.Payload)))
+			peer.add(s)
+			if came = max(came, from); s.Flags&reassembly.ACK != 0 && (waits || path == Live && !s.PureACK()) {
 				v.acks = append(v.acks, acked{int(int32(s.Ack - v.base)), came})
 			}
 			came = max(came, from+len(s.Payload))
