@@ -260,8 +260,9 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 		// like an answer, it may be the next.
 		method := known && !qh.head
 		// What was found where the answers' place is not certain is a request for
-		// certain only when an answer with a whole head begins where it says.
-		if found && !server && (!answered || ah.head) {
+		// certain only when an answer with a whole head, an interim one too, begins where
+		// it says.
+		if found && !server && (!answered || segmenttest.Misses(v[1].Lost, a.heads[0][0], a.heads[0][1])) {
 			known = false
 		}
 		if client = known && !qh.place; known && !client {
