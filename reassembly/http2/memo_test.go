@@ -66,24 +66,18 @@ func newCaller(to tap, port uint16) *caller {
 }
 
 // request sends a whole request of one block, and lets the server reset it.
-func (c *caller) request(to tap, block string) {
-	c.sent++
-	id := uint32(2*c.sent - 1)
-	v := newConv()
-	v.frame(true, 1, 5, id, block)
-	v.frame(false, 3, 0, id, "\x00\x00\x00\x08")
-	for _, m := range v.msgs {
-		c.send(to, m.client, m.b)
-	}
-}
+func (c *caller) request(to tap, block string) { c.call(to, block, 3, 0, "\x00\x00\x00\x08") }
 
 // answered sends a whole request of one block, and an answer without content.
-func (c *caller) answered(to tap, block string) {
+func (c *caller) answered(to tap, block string) { c.call(to, block, 1, 5, "\x88") }
+
+// call sends a whole request of one block, and a frame of the server.
+func (c *caller) call(to tap, block string, typ, flags byte, payload string) {
 	c.sent++
 	id := uint32(2*c.sent - 1)
 	v := newConv()
 	v.frame(true, 1, 5, id, block)
-	v.frame(false, 1, 5, id, "\x88")
+	v.frame(false, typ, flags, id, payload)
 	for _, m := range v.msgs {
 		c.send(to, m.client, m.b)
 	}
