@@ -514,7 +514,7 @@ func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Fla
 	}
 	a.st.Delivered += uint64(len(b))
 	off := h.off
-	h.next += uint32(len(b))
+	h.goTo(h.next + uint32(len(b)))
 	h.off += uint64(len(b))
 	d, ok := c.dir(h)
 	if !ok {
@@ -560,7 +560,7 @@ func (a *Assembler) hole(c *Conn, h *half, seq uint32, skipped bool) {
 	n := uint64(seq - h.next)
 	off := h.off
 	known := int32(h.acked-seq) >= 0
-	h.next = seq
+	h.goTo(seq)
 	h.off += n
 	if h.wait != nil {
 		a.holdFrom(h, c.seen, c.segments)

@@ -129,6 +129,19 @@ func (h *half) first() *node {
 // offset is the stream offset of a sequence number.
 func (h *half) offset(seq uint32) uint64 { return h.off + uint64(int64(int32(seq-h.next))) }
 
+// goTo moves the place on to seq. What was acknowledged last is not left so far behind
+// that it would seem to lie ahead (RFC 9293 section 3.4): of one who only receives no
+// acknowledgement may be captured.
+func (h *half) goTo(seq uint32) {
+	far := seq - h.acked
+	if int32(h.acked-h.next) > 0 && int32(far) < 0 {
+		far = 0 // it lies ahead, of seq too
+	}
+	if h.next = seq; far > window {
+		h.acked = seq - window
+	}
+}
+
 // still says that nothing of the direction can go on: without force, advance and
 // decide would find nothing to do in it.
 func (h *half) still() bool {
