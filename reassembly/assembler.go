@@ -510,7 +510,7 @@ func (h *half) mayPass(p *half, ack uint32, ok bool) bool {
 // deliver hands bytes at h.next to the handler.
 func (a *Assembler) deliver(c *Conn, h, p *half, b []byte, ack uint32, flags Flags, now int64, start bool) {
 	if int32(h.acked-h.next) > 0 {
-		a.holdFrom(h, now, c.segments)
+		a.holdFrom(h, c.seen, c.segments) // b may have come long before
 	}
 	a.st.Delivered += uint64(len(b))
 	off := h.off

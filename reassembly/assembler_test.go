@@ -397,6 +397,8 @@ func TestHold(t *testing.T) {
 			[]string{`c 0 "aa"`, `c 2 "bbcc"`, "c fin", `s 0 "x"`}},
 		{"a SYN behind what it comes before", []string{"new", "s 200/102 A x", "+3s", "c 99/0 S", "c 100/201 A aa", "c 102/201 A bb"},
 			[]string{`s 0 "x"`, `c 0 "aa"`, `c 2 "bb"`}},
+		{"a hole behind what waited", []string{"c 102/200 A bb", "+1500ms", "c 106/200 A dd", "s 200/108 A x", "c 100/200 A aa", "+1s", "c 108/200 A ee", "c 104/200 A cc"},
+			[]string{`c 0 "aa"`, `c 2 "bb"`, `c 4 "cc"`, `c 6 "dd"`, `c 8 "ee"`, `s 0 "x"`}},
 		{"the time is over", []string{"c 100/200 A aa", "s 200/106 A x", "+3s", "c 106/200 A dd"},
 			[]string{`c 0 "aa"`, "c 2 gap 4", `s 0 "x"`, `c 6 "dd"`}},
 	} {
