@@ -302,6 +302,14 @@ func TestAckOfACopy(t *testing.T) {
 	if len(h.resent) != 2 || !h.resent[0] || h.resent[1] {
 		t.Errorf("sent again: %v", h.resent)
 	}
+
+	b = newBed(t, nil)
+	b.send(handshake...)
+	b.send("s 200/100 A xy", "c 101/202 A abbc", "c 102/200 A bb", "c 100/200 A a")
+	b.check(0, `s 0 "xy"`, `c 0 "a"`, `c 1 "a"`, `c 2 "bb"`, `c 4 "c"`)
+	if got := fmt.Sprint(b.rooms.all[0].resent); got != "[false false true false false]" {
+		t.Errorf("a copy's middle came before it: sent again: %s", got)
+	}
 }
 
 func TestJoinInTheMiddle(t *testing.T) {
@@ -399,6 +407,10 @@ func TestHold(t *testing.T) {
 			[]string{`s 0 "x"`, `c 0 "aa"`, `c 2 "bb"`}},
 		{"a hole behind what waited", []string{"c 102/200 A bb", "+1500ms", "c 106/200 A dd", "s 200/108 A x", "c 100/200 A aa", "+1s", "c 108/200 A ee", "c 104/200 A cc"},
 			[]string{`c 0 "aa"`, `c 2 "bb"`, `c 4 "cc"`, `c 6 "dd"`, `c 8 "ee"`, `s 0 "x"`}},
+		{"a copy that goes on before what it is a copy of", []string{"c 100/202 A aabb", "s 200/102 A xy", "c 100/200 A aa"},
+			[]string{`c 0 "aa"`, `s 0 "xy"`, `c 2 "bb"`}},
+		{"so on both sides of it", []string{"c 100/204 A aabbcc", "s 200/102 A xy", "s 202/104 A zw", "c 102/202 A bb", "c 100/200 A aa"},
+			[]string{`c 0 "aa"`, `s 0 "xy"`, `c 2 "bb"`, `s 2 "zw"`, `c 4 "cc"`}},
 		{"the time is over", []string{"c 100/200 A aa", "s 200/106 A x", "+3s", "c 106/200 A dd"},
 			[]string{`c 0 "aa"`, "c 2 gap 4", `s 0 "x"`, `c 6 "dd"`}},
 	} {

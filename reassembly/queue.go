@@ -82,6 +82,9 @@ func (a *Assembler) queue(c *Conn, h *half, b []byte, seq uint32, s *Segment, tr
 				if !bytes.Equal(have, b[:n]) {
 					a.doubt(c, h, seq, seq+uint32(n))
 				}
+				if s.Flags&at.flags&ACK != 0 && int32(at.ack-s.Ack) > 0 {
+					at = a.earlier(c, h, at, seq, n, s, trimmed)
+				}
 				a.st.Duplicate += uint64(n)
 				b, seq, trimmed = b[n:], seq+uint32(n), true
 				if len(b) == 0 {
@@ -150,6 +153,36 @@ func (a *Assembler) insert(c *Conn, h *half, at *node, b []byte, seq uint32, s *
 	}
 	w.queued += int32(cost)
 	a.st.Queued += uint64(len(b))
+	return true
+}
+
+// earlier notes that s is an earlier copy of the n bytes of at from seq on: it had
+// received less when it was sent. So at was a retransmission that goes on with new
+// bytes, and only those were sent when all was there that at acknowledges. It
+// returns the node that the n bytes are in, which stay as they came first.
+func (a *Assembler) earlier(c *Conn, h *half, at *node, seq uint32, n int, s *Segment, trimmed bool) *node {
+	if seq != at.seq {
+		if !a.cleave(c, h, at, seq) {
+			return at
+		}
+		at = at.next
+	}
+	if n < len(at.b) && !a.cleave(c, h, at, seq+uint32(n)) {
+		return at
+	}
+	at.ack, at.trimmed = s.Ack, at.trimmed && trimmed
+	return at
+}
+
+// cleave makes two nodes of at, the second of which begins at seq, and says
+// whether there is room for it.
+func (a *Assembler) cleave(c *Conn, h *half, at *node, seq uint32) bool {
+	k := int(seq - at.seq)
+	if !a.insert(c, h, at, at.b[k:], seq, &Segment{Ack: at.ack, Flags: at.flags, Time: at.time}, true) {
+		return false
+	}
+	a.st.Queued -= uint64(len(at.b) - k) // they were queued before
+	at.b, at.next.sent = at.b[:k], at.sent
 	return true
 }
 
