@@ -1110,6 +1110,12 @@ func (c *conn) findExpected(off, ack uint64, ackOK bool) *pending {
 // when the answer belongs to nobody that is known.
 func (c *conn) match() (r *pending, orphan bool) {
 	c.joinClient()
+	if c.respAckOK && c.respAck > c.clientOff+1 { // a FIN has a number too
+		// Its request comes later: nobody could tell what was sent first, and
+		// where the memory or the capture ended, the waiting did.
+		c.serverSync = false
+		return nil, false
+	}
 	if c.serverSync {
 		r = c.first
 		for r != nil && r.respDone {

@@ -1,6 +1,7 @@
 package http1_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/shadowtap/shadowtap/reassembly"
@@ -74,5 +75,30 @@ func TestStrayAnswersAreCountedOnce(t *testing.T) {
 				t.Errorf("%d exchanges, %d of them complete, want %d and none: %+v", res.Parser.Started, res.N, c.want, res.Parser)
 			}
 		})
+	}
+}
+
+// Requests come only in a copy that acknowledges the first one's answer, so each
+// direction waits for the other until the capture ends. No answer goes to a request
+// that it was not for then, whichever direction goes on first.
+func TestNoAnswerGoesToALaterRequest(t *testing.T) {
+	const get, answer = "GET /201 HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
+	n, m := uint32(len(get)), uint32(len(answer))
+	for _, higher := range []bool{false, true} { // the address that the client has
+		segs := []seg{
+			{ToServer: true, Seq: 99, Flags: reassembly.SYN},
+			{Seq: 199, Ack: 100, Flags: reassembly.SYN | reassembly.ACK},
+			{ToServer: true, Seq: 100, Ack: 200 + m, Flags: reassembly.ACK, Payload: []byte(get + "GET /202 HTTP/1.1\r\nHost: h\r\n\r\n")},
+			{Seq: 200, Ack: 100 + n, Flags: reassembly.ACK, Payload: []byte(answer)},
+			{Seq: 200 + m, Ack: 100 + 2*n, Flags: reassembly.ACK, Payload: []byte("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")},
+		}
+		for i := range segs {
+			segs[i].ToServer = segs[i].ToServer != higher
+		}
+		for _, x := range run(t, segs, segmenttest.Captured, exchange.WantList).Exchanges {
+			if x.Request.Target != fmt.Sprintf("/%d", x.Response.Status) {
+				t.Errorf("client at the higher address %v: %s has the answer %d", higher, x.Request.Target, x.Response.Status)
+			}
+		}
 	}
 }
