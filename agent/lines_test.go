@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"strings"
@@ -113,5 +114,29 @@ func TestExchangeLines(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is sent need not be UTF-8, and no byte of it is lost.
+func TestExchangeLinesKeepBytes(t *testing.T) {
+	for _, tt := range []struct{ sent, want string }{
+		{"/a", "/a"},
+		{"/\xe4", "/\u00e4"},
+		{"/\xc3\xa4", "/\u00c3\u00a4"},
+		{"/\xff\x80\xa8", "/\u00ff\u0080\u00a8"},
+	} {
+		var b bytes.Buffer
+		l := newExchangeLines(&b, false)
+		l.write(&exchange.Exchange{Request: &exchange.Request{Target: tt.sent, Host: tt.sent}, Response: &exchange.Response{}})
+		if err := l.end(); err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ URI, Host string }
+		if err := json.Unmarshal(b.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.URI != tt.want || got.Host != tt.want {
+			t.Errorf("%q is written as %+q and %+q, want %+q", tt.sent, got.URI, got.Host, tt.want)
+		}
 	}
 }
