@@ -68,6 +68,8 @@ type conn struct {
 	prevAckOK              bool
 	boundaryOK             bool
 	headOK                 bool // the method is not known: the head may be all
+	endOK                  bool // with boundaryOK: the answer began at a place that was certain
+	adrift                 bool // serverSync ended while an answer was to come
 	interim                bool
 }
 
@@ -96,6 +98,7 @@ type work struct {
 	respAck    uint64
 	respAckOK  bool
 	respExact  bool
+	respSync   bool // its place was certain
 	respFirst  int64
 	respLast   int64
 	respLost   bool // a hole inside the answer at hand
@@ -225,7 +228,7 @@ func (c *conn) Close(why reassembly.Close) {
 	}
 	if c.proven != nil {
 		// When nothing more can come, nothing else was asked for.
-		c.confirm(why != reassembly.CloseStopped && why != reassembly.CloseEvicted && !c.proven.holed)
+		c.confirm(why != reassembly.CloseStopped && why != reassembly.CloseEvicted && !c.proven.holed && !c.proven.sought)
 	}
 	result, reason := exchange.ResultNoResponse, exchange.ReasonNone
 	switch why {
@@ -508,6 +511,7 @@ func (c *conn) joinServer() {
 	if !c.serverJoined {
 		c.serverJoined = true
 		c.serverSync = c.tcp.FromStart(reassembly.Server)
+		c.adrift = !c.serverSync
 	}
 }
 
@@ -576,9 +580,12 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 	r.ack, r.ackOK = at.Ack, at.AckExact()
 	r.reused = c.requests > 0
 	r.tentative = !c.clientSync
+	if r.tentative || !c.serverSync {
+		r.boundary = r.ackOK && c.endsAnswer(at.Ack) && c.prevAckOK && at.Ack > c.prevAck
+		r.placed = r.boundary && c.endOK && at.Ack == c.lastEnd
+	}
 	if r.tentative {
 		r.firstSeen = !c.clientSeen && !(c.interim && at.Ack == c.lastInterim)
-		r.boundary = r.ackOK && c.endsAnswer(at.Ack) && c.prevAckOK && at.Ack > c.prevAck
 		if r.boundary && c.serverSync && c.first == nil {
 			// It follows the end of an answer: a request begins here.
 			r.tentative = false
@@ -646,7 +653,7 @@ func (c *conn) confirm(yes bool) {
 			c.p.lose(r, exchange.ResultGap, exchange.ReasonUnproven)
 		}
 		c.pipelined = c.pipelined || c.serverSync && c.first != nil
-		c.serverSync = false
+		c.serverSync, c.adrift = false, true
 	}
 	if r != nil {
 		c.p.freePending(r)
@@ -1033,7 +1040,7 @@ func (c *conn) serverData(b []byte, at *reassembly.At) {
 			}
 			c.respStart, c.respFirst, c.respLast = off, at.Time, at.Time
 			c.respAck, c.respAckOK, c.respExact = at.Ack, at.AckOK, at.AckExact()
-			c.respLost = false
+			c.respLost, c.respSync = false, c.serverSync
 			s.state = sideHead
 		case sideHead:
 			n := c.responseHead(b, off, at)
@@ -1099,7 +1106,7 @@ func (c *conn) findExpected(off, ack uint64, ackOK bool) *pending {
 			}
 			continue
 		}
-		if !c.pipelined {
+		if !c.pipelined || r.boundary {
 			return r
 		}
 	}
@@ -1113,7 +1120,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 	if c.respAckOK && c.respAck > c.clientOff+1 { // a FIN has a number too
 		// Its request comes later: nobody could tell what was sent first, and
 		// where the memory or the capture ended, the waiting did.
-		c.serverSync = false
+		c.serverSync, c.adrift = false, true
 		return nil, false
 	}
 	if c.serverSync {
@@ -1138,22 +1145,31 @@ func (c *conn) match() (r *pending, orphan bool) {
 	for c.first != r {
 		c.dropFirst(exchange.ResultGap, exchange.ReasonNone)
 	}
-	if !c.serverSync || r.tentative {
-		c.p.st.Resyncs++
-	}
+	found := !c.serverSync || r.tentative
 	c.serverSync = true
+	if !found {
+		return r, false
+	}
+	c.p.st.Resyncs++
+	if !c.adrift && !r.tentative {
+		return r, false // all was answered, and then came what is no answer
+	}
 	if r.tentative {
+		// A hole behind it may have come before its answer.
+		c.clientSync = c.req.state != sideSeek
 		for x := r; x != nil; x = x.next {
 			x.tentative = false
 		}
-		// A hole behind it may have come before its answer.
-		c.clientSync, c.unconfirmed = c.req.state != sideSeek, true
-		if r.next != nil {
-			c.pipelined = true
-			for x := r; x != nil; x = x.next {
-				if x.fail == 0 {
-					x.fail, x.failWhy = exchange.ResultGap, exchange.ReasonUnproven
-				}
+	}
+	// What was in the hole may have been the beginning of an answer to a request
+	// before it: an interim one, a head, which pipelining goes on behind.
+	// The first request of a connection that was joined late is believed.
+	c.unconfirmed, r.sought = true, !r.placed && !r.firstSeen
+	if r.next != nil {
+		c.pipelined = true
+		for x := r; x != nil; x = x.next {
+			if x.fail == 0 {
+				x.fail, x.failWhy = exchange.ResultGap, exchange.ReasonUnproven
 			}
 		}
 	}
@@ -1247,7 +1263,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, 
 	}
 	c.answering = false
 	if r == nil && !c.respOrphan {
-		c.serverSync = false // the method, and so the framing, is not known
+		c.serverSync, c.adrift = false, true // the method, and so the framing, is not known
 	}
 	method := methodOther
 	if r != nil {
@@ -1261,7 +1277,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, 
 			p.late(r)
 		}
 		if !r.headDone { // its method, and so the framing, is not known
-			r.spoiled, c.serverSync = true, false
+			r.spoiled, c.serverSync, c.adrift = true, false, true
 		}
 	}
 	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil || !r.headDone
@@ -1432,7 +1448,7 @@ func (c *conn) unhold() uint64 {
 func (c *conn) endAnswer(end uint64, now int64) {
 	s := &c.resp
 	s.state = sideIdle
-	c.lastEnd, c.boundaryOK = end, true
+	c.lastEnd, c.boundaryOK, c.endOK = end, true, c.respSync
 	r := c.answer
 	c.answer = nil
 	if r == nil {
@@ -1525,6 +1541,9 @@ func finalHead(b []byte) bool {
 
 // loseServer ends the sync of the server's direction.
 func (c *conn) loseServer() {
+	if c.serverSync {
+		c.adrift = c.first != nil || c.answer != nil || !c.clientSync
+	}
 	c.serverSync = false
 	c.answer, c.answering = nil, false
 	c.boundaryOK, c.headOK = false, false

@@ -18,11 +18,19 @@
 //     at exactly the position that an outstanding request acknowledged when it
 //     was sent. Text in a body that looks like a status line is not there,
 //     because a client that does not pipeline sends nothing in the middle of an
-//     answer. On a connection that has pipelined it is not found again.
+//     answer. On a connection that has pipelined it is not found again, unless
+//     the request acknowledges the end of a final answer, as below. The pair is
+//     believed when the client's next bytes acknowledge exactly the answer's end:
+//     what was lost may have been an interim answer, or a head, behind which the client
+//     has pipelined for the first time. Where nothing follows it is counted as a gap.
 //   - The client's is found again at a segment that begins with a request line,
 //     if it acknowledges the end of a final answer and nothing that was sent
 //     before it did. On a connection that was joined late the first segment of
 //     all may do too, when the answer then acknowledges exactly its end.
+//
+// Behind a hole both take it that a client that goes on exactly at an answer's end
+// waits for no other answer. Nothing in the bytes tells one that always has two
+// requests under way, and began with it in the hole.
 //
 // A PROXY protocol header before the first request is stepped over: its bytes are
 // parsed, and the client of the exchange stays that of the TCP connection.

@@ -16,7 +16,15 @@ import (
 )
 
 // model writes HTTP/1 conversations.
-type model struct{ pipeline bool }
+type model struct {
+	pipeline bool
+	// apart: each interim head, the final one and pieces of the body are sent
+	// at times of their own, and what the client sends may stand between them and
+	// acknowledge them or not. A client that pipelines waits for all answers or for
+	// none: nobody could tell one that sends its next request at the end of an answer,
+	// and waits for others, from one that does not pipeline.
+	apart bool
+}
 
 type (
 	seg    = segmenttest.Segment
@@ -50,10 +58,16 @@ func certain(res *result) (l []string) {
 	return l
 }
 
+// answered are the lines of exchanges that had an answer.
+func answered(wants []string) []string {
+	return slices.DeleteFunc(slices.Clone(wants), func(l string) bool { return l == "" })
+}
+
 // finals are lines without the number of interim answers.
 func finals(l []string) (out []string) {
 	for _, l := range l {
-		out = append(out, l[:strings.LastIndex(l, " interim ")])
+		l, _, _ = strings.Cut(l, " interim ")
+		out = append(out, l)
 	}
 	return out
 }
@@ -62,6 +76,33 @@ func finals(l []string) (out []string) {
 type script struct {
 	r *rand.Rand
 	c segmenttest.Conversation
+	// cross lets messages cross those of the other side.
+	cross bool
+	// Of each side, the client first: how much it has sent, where its last message
+	// began, and what it has acknowledged.
+	sent, last, acked [2]int
+	begun             int          // where the last request began
+	newest            int          // its exchange
+	ends              map[int]bool // of final answers
+}
+
+// unread is how much of what the other side has sent a message does not know yet.
+func (s *script) unread(toServer bool, x int) int {
+	d, from := 0, 0
+	switch {
+	case toServer && (s.c.Pipelined || x == s.newest):
+		if from = max(s.last[1], s.acked[0]); from > s.acked[0] && s.ends[from] {
+			return 0
+		}
+	case !toServer && x < s.newest:
+		d, from = 1, max(s.begun, s.acked[1])
+	default:
+		return 0
+	}
+	if s.r.IntN(3) > 0 {
+		return 0
+	}
+	return s.sent[1-d] - from
 }
 
 // part is a piece of a message, of one kind.
@@ -77,9 +118,23 @@ func (s *script) send(toServer bool, x int, parts ...part) {
 		m.Bytes = append(m.Bytes, p.bytes...)
 		m.Spans = append(m.Spans, segmenttest.Span{Part: p.kind, From: from, To: len(m.Bytes), Exchange: x})
 	}
-	if len(m.Bytes) > 0 {
-		s.c.Messages = append(s.c.Messages, m)
+	if len(m.Bytes) == 0 {
+		return
 	}
+	d := 1
+	if toServer {
+		d = 0
+	}
+	if s.cross {
+		m.Unread = s.unread(toServer, x)
+	}
+	if toServer && x != s.newest {
+		s.newest, s.begun = x, s.sent[0]
+	}
+	s.acked[d] = s.sent[1-d] - m.Unread
+	s.last[d] = s.sent[d]
+	s.sent[d] += len(m.Bytes)
+	s.c.Messages = append(s.c.Messages, m)
 }
 
 // message sends a head and its body, in one write or in two.
@@ -95,7 +150,56 @@ func (s *script) message(toServer bool, x int, head string, body []part) {
 
 // ack lets a side acknowledge what it has.
 func (s *script) ack(toServer bool) {
+	d := 1
+	if toServer {
+		d = 0
+	}
+	s.acked[d] = s.sent[1-d]
 	s.c.Messages = append(s.c.Messages, segmenttest.Message{ToServer: toServer})
+}
+
+// piece is what a server sends at once of an answer. last: it ends with it.
+type piece struct {
+	exchange int
+	parts    []part
+	last     bool
+}
+
+// pieces cuts an answer with so many interim heads.
+func (s *script) pieces(x, interim int, head string, body []part) (out []piece) {
+	for range interim {
+		h := []string{"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n"}[s.r.IntN(2)]
+		out = append(out, piece{x, []part{{segmenttest.Head, []byte(h)}}, false})
+	}
+	out = append(out, piece{x, []part{{segmenttest.Head, []byte(head)}}, false})
+	for i, b := range body {
+		if i > 0 && s.r.IntN(4) > 0 {
+			p := &out[len(out)-1]
+			p.parts = append(p.parts, b)
+			continue
+		}
+		at := 0
+		if len(b.bytes) > 1 && s.r.IntN(2) == 0 {
+			at = 1 + s.r.IntN(len(b.bytes)-1)
+			out = append(out, piece{x, []part{{b.kind, b.bytes[:at]}}, false})
+		}
+		if at < len(b.bytes) {
+			out = append(out, piece{x, []part{{b.kind, b.bytes[at:]}}, false})
+		}
+	}
+	out[len(out)-1].last = true
+	return out
+}
+
+// answer sends a piece.
+func (s *script) answer(p piece) {
+	s.send(false, p.exchange, p.parts...)
+	if p.last {
+		s.ends[s.sent[1]] = true
+	}
+	if s.r.IntN(3) == 0 {
+		s.ack(true)
+	}
 }
 
 func filler(r *rand.Rand, n int) []byte {
@@ -137,7 +241,7 @@ func chunks(r *rand.Rand, b []byte) (out []part) {
 
 // Write implements segmenttest.Model.
 func (m model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
-	w := &script{r: r}
+	w := &script{r: r, cross: m.apart, newest: -1, ends: map[int]bool{}}
 	w.c.Pipelined = m.pipeline
 	size := func() int {
 		if small {
@@ -156,6 +260,8 @@ func (m model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
 		}
 		waiting = nil
 	}
+	// later is what is still to be sent of answers, when that is apart.
+	var later []piece
 	closed := false
 	for x := range n {
 		interim := 0
@@ -185,11 +291,26 @@ func (m model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
 			w.send(false, x, part{segmenttest.Head, []byte("HTTP/1.1 100 Continue\r\n\r\n")})
 			interim++
 			w.send(true, x, wire...)
+		} else if m.apart && len(wire) > 0 && r.IntN(2) == 0 {
+			// Its body waits, and an answer before it or an interim one comes.
+			w.send(true, x, part{segmenttest.Head, []byte(head)})
+			switch {
+			case len(later) > 0 && (!later[0].last || len(later) == 1):
+				w.answer(later[0])
+				later = later[1:]
+			case len(later) == 0 && r.IntN(2) == 0:
+				w.send(false, x, part{segmenttest.Head, []byte("HTTP/1.1 102 Processing\r\n\r\n")})
+				interim++
+			}
+			w.send(true, x, wire...)
 		} else {
 			w.message(true, x, head, wire)
 		}
 		status := []int{200, 200, 404, 500, 204, 304}[r.IntN(6)]
 		rbody := filler(r, size())
+		if m.apart && r.IntN(3) == 0 {
+			rbody = append([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), rbody[:len(rbody)*r.IntN(2)]...)
+		}
 		rhead := fmt.Sprintf("HTTP/1.1 %d Some Reason\r\nServer: s\r\n", status)
 		var rwire []part
 		switch {
@@ -211,6 +332,17 @@ func (m model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
 			rbody, rwire = nil, nil
 		}
 		rhead += "\r\n"
+		if m.apart {
+			hints := r.IntN(3)
+			interim += hints
+			later = append(later, w.pieces(x, hints, rhead, rwire)...)
+			w.c.Wants = append(w.c.Wants, line(method, target, status, len(body), len(rbody), sha256.Sum256(body), sha256.Sum256(rbody), interim))
+			for end := false; len(later) > 0 && (end || !m.pipeline || r.IntN(3) > 0); later = later[1:] {
+				w.answer(later[0])
+				end = later[0].last
+			}
+			continue
+		}
 		early := r.IntN(6) == 0
 		if early {
 			interim++
@@ -230,6 +362,18 @@ func (m model) Write(r *rand.Rand, small bool) *segmenttest.Conversation {
 		}
 	}
 	flush()
+	cut := m.apart && r.IntN(4) == 0
+	for i, p := range later {
+		w.answer(p)
+		if cut && p.last && i+1 < len(later) {
+			// The server ends the connection here, whoever waits.
+			for y := p.exchange + 1; y < n; y++ {
+				w.c.Wants[y] = ""
+			}
+			closed = true
+			break
+		}
+	}
 	w.c.FIN = closed || r.IntN(2) == 0
 	return &w.c
 }
@@ -242,30 +386,40 @@ func run(t testing.TB, segs []seg, path segmenttest.Path, w exchange.Want) resul
 }
 
 // What the network may do to the segments does not change the exchanges.
-func TestExchangesSurviveTheNetwork(t *testing.T) {
+func TestExchangesSurviveTheNetwork(t *testing.T) { exchangesSurviveTheNetwork(t, false) }
+
+// The same for answers in pieces, with requests between them.
+func TestAnswersInPiecesSurviveTheNetwork(t *testing.T) { exchangesSurviveTheNetwork(t, true) }
+
+func exchangesSurviveTheNetwork(t *testing.T, apart bool) {
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := segmenttest.Stage(r, model{r.IntN(3) == 0})
+		s := segmenttest.Stage(r, model{r.IntN(3) == 0, apart})
 		w := exchange.WantList
 		if r.IntN(2) == 0 {
 			w = exchange.WantWhole
 		}
 		res := run(t, s.Segs, s.Path, w)
-		if got := lines(&res); !segmenttest.Same(got, s.Wants) {
+		if got := lines(&res); !segmenttest.Same(got, answered(s.Wants)) {
 			segmenttest.Dump(t, s.Segs)
 			t.Errorf("%s: got %d exchanges\n%s\nwant\n%s\n%+v", s, len(got), strings.Join(got, "\n"), strings.Join(s.Wants, "\n"), res.Parser)
 		}
-		if n := run(t, s.Segs, s.Path, exchange.WantFrame).N; n != len(s.Wants) {
-			t.Errorf("%s: framed only: %d of %d", s, n, len(s.Wants))
+		if n := run(t, s.Segs, s.Path, exchange.WantFrame).N; n != len(answered(s.Wants)) {
+			t.Errorf("%s: framed only: %d of %d", s, n, len(answered(s.Wants)))
 		}
 	})
 }
 
 // With segments missing nothing false is reported, and each exchange that a reader
 // can prove from what is left is there, pipelined or not.
-func TestLossSpoilsOnlyItsExchanges(t *testing.T) {
+func TestLossSpoilsOnlyItsExchanges(t *testing.T) { lossSpoilsOnlyItsExchanges(t, false) }
+
+// The same for answers in pieces, with requests between them.
+func TestLossAmongAnswersInPieces(t *testing.T) { lossSpoilsOnlyItsExchanges(t, true) }
+
+func lossSpoilsOnlyItsExchanges(t *testing.T, apart bool) {
 	untouched, must, kept := [2]int{}, [2]int{}, [2]int{}
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := segmenttest.Stage(r, model{r.IntN(4) == 0})
+		s := segmenttest.Stage(r, model{r.IntN(4) == 0, apart})
 		left := segmenttest.Drop(r, s.Segs, s.Path, []int{3, 10, 40}[r.IntN(3)])
 		res := run(t, left, s.Path, exchange.WantList)
 		lost, _ := segmenttest.Compare(lines(&res), s.Wants)
@@ -333,9 +487,16 @@ func named(t *testing.T, s *segmenttest.Scene, left []seg, o *survivors, res *re
 // A hole inside a body leaves the framing exact: whatever else was sent is
 // there, pipelined or not.
 func TestHolesInBodiesSpoilOnlyTheirExchange(t *testing.T) {
+	holesInBodiesSpoilOnlyTheirExchange(t, false)
+}
+
+// The same for answers in pieces, with requests between them.
+func TestHolesInAnswersInPieces(t *testing.T) { holesInBodiesSpoilOnlyTheirExchange(t, true) }
+
+func holesInBodiesSpoilOnlyTheirExchange(t *testing.T, apart bool) {
 	holes := 0
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := segmenttest.Stage(r, model{r.IntN(3) == 0})
+		s := segmenttest.Stage(r, model{r.IntN(3) == 0, apart})
 		left := segmenttest.DropInside(r, s.Segs, s.Path, []int{2, 3, 10}[r.IntN(3)])
 		res := run(t, left, s.Path, exchange.WantList)
 		lost, _ := segmenttest.Compare(lines(&res), s.Wants)
@@ -361,10 +522,15 @@ func TestHolesInBodiesSpoilOnlyTheirExchange(t *testing.T) {
 
 // A capture that begins in the middle never shows what was not there, and shows each
 // exchange that a reader can prove.
-func TestLateJoin(t *testing.T) {
+func TestLateJoin(t *testing.T) { lateJoin(t, false) }
+
+// The same for answers in pieces, with requests between them.
+func TestLateJoinAmongAnswersInPieces(t *testing.T) { lateJoin(t, true) }
+
+func lateJoin(t *testing.T, apart bool) {
 	kept, whole, must := 0, 0, 0
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := segmenttest.Stage(r, model{r.IntN(4) == 0})
+		s := segmenttest.Stage(r, model{r.IntN(4) == 0, apart})
 		cut, _ := segmenttest.Join(r, s.Whole)
 		s.Capture(r, cut)
 		segs := s.Segs

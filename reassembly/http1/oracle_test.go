@@ -64,7 +64,7 @@ func TestStreamsAgainstGopacket(t *testing.T) {
 	network := segmenttest.Network()
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
 		mss := segmenttest.RandomMSS(r)
-		c := model{r.IntN(3) == 0}.Write(r, mss < 100)
+		c := model{pipeline: r.IntN(3) == 0}.Write(r, mss < 100)
 		c.FIN = false
 		isn, wrap := segmenttest.WrapISN(r, c)
 		segs, by := segmenttest.Mutate(r, segmenttest.Cut(r, c, mss, isn), network[:len(network)-1])
@@ -144,7 +144,7 @@ func netHTTP(t *testing.T, client, server []byte) (l []string) {
 // The same bytes give net/http the same framing and bodies.
 func TestBodiesAgainstNetHTTP(t *testing.T) {
 	segmenttest.Seeds(t, func(t *testing.T, seed uint64, r *rand.Rand) {
-		s := segmenttest.Stage(r, model{r.IntN(3) == 0})
+		s := segmenttest.Stage(r, model{pipeline: r.IntN(3) == 0})
 		var b [2][]byte
 		for _, m := range s.Messages {
 			i := 0

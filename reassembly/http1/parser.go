@@ -194,6 +194,8 @@ type pending struct {
 	tentative  bool // not proven to be a request
 	firstSeen  bool // it is the first that was seen of a late connection
 	boundary   bool // it acknowledges the end of an answer
+	placed     bool // and that is the end for certain
+	sought     bool // only a request says that its answer begins where it does
 	holed      bool // behind its answer there is a hole
 	expect     bool
 	reused     bool

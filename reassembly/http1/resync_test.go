@@ -1,6 +1,9 @@
 package http1_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
@@ -41,6 +44,71 @@ func TestFoundAgain(t *testing.T) {
 			res := run(t, segs, segmenttest.Live, exchange.WantList)
 			if e := ends(&res.Parser); res.N != tt.got || e != tt.ends {
 				t.Errorf("%d exchanges, %s; want %d, %s: %+v", res.N, e, tt.got, tt.ends, res.Parser)
+			}
+		})
+	}
+}
+
+// A client that pipelines for the first time while an answer is under way says where
+// the server goes on with that answer, not where its own begins. Whatever is lost, no
+// request gets the answer to another one.
+func TestNoAnswerOfAnother(t *testing.T) {
+	ask := func(of string) string { return ">GET /" + of + " HTTP/1.1\r\nHost: h\r\n\r\n" }
+	head := func(of string, n int) string {
+		return fmt.Sprintf("<HTTP/1.1 %d Of %s\r\nContent-Length: %d\r\n\r\n", 201+int(of[0]-'a'), of, n)
+	}
+	answer := func(of string) string { return head(of, 2) + "ok" }
+	const (
+		early = "<HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+		text  = "<HTTP/1.1 299 Content\r\nContent-Length: 3\r\n\r\nabc"
+		put   = ">PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
+		probe = ">HEAD /b HTTP/1.1\r\nHost: h\r\n\r\n"
+		part  = "<HTTP/1.1 201 Of a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	)
+	for _, tt := range []struct {
+		name  string
+		lines []string
+	}{
+		{"behind an interim answer", []string{ask("a"), early, ask("b"), answer("a"), answer("b"), ask("c"), answer("c")}},
+		{"behind two, each with its request", []string{ask("a"), early, ask("b"), early, ask("c"), answer("a"), answer("b"), answer("c"), ask("d"), answer("d")}},
+		{"behind an interim answer in the middle", []string{ask("a"), answer("a"), ask("b"), early, ask("c"), answer("b"), answer("c"), ask("d"), answer("d")}},
+		{"behind an interim answer, to HEAD", []string{ask("a"), early, probe, answer("a"), head("b", 2), ask("c"), answer("c")}},
+		{"behind a body that waited for it", []string{put, early, ">abcd", ask("b"), answer("a"), answer("b"), ask("c"), answer("c")}},
+		{"behind a head, and its body reads like an answer", []string{ask("a"), head("a", len(text)-1), ask("b"), text, answer("b"), ask("c"), answer("c")}},
+		{"behind a piece of a body, and the next reads like an answer", []string{ask("a"), head("a", len(text)+3) + "1234", ask("b"), text, answer("b"), ask("c"), answer("c")}},
+		{"behind a chunk's line, and it reads like an answer", []string{ask("a"), part + fmt.Sprintf("%x\r\n", len(text)-1), ask("b"), text, "<\r\n0\r\n\r\n", answer("b"), ask("c"), answer("c")}},
+		{"behind an interim answer, and then the server ends", []string{ask("a"), early, ask("b"), answer("a"), "<FIN", ">FIN"}},
+		{"behind an interim answer later, and then the server ends", []string{ask("a"), answer("a"), ask("b"), early, ask("c"), answer("b"), "<FIN", ">FIN"}},
+		{"behind a head, and then the server ends", []string{ask("a"), head("a", len(text)-1), ask("b"), text, "<FIN", ">FIN"}},
+		{"behind an interim answer, and then the server breaks off", []string{ask("a"), early, ask("b"), answer("a"), "<RST"}},
+		{"behind an interim answer, and then nothing comes", []string{ask("a"), early, ask("b"), answer("a")}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			all := dialog(tt.lines...)
+			for lost := range 1 << len(tt.lines) {
+				for _, path := range []segmenttest.Path{segmenttest.Live, segmenttest.Captured} {
+					segs := slices.Clone(all[:2])
+					n := uint64(0)
+					for i, s := range all[2:] {
+						if lost>>i&1 != 0 && len(s.Payload) > 0 {
+							n++
+							continue
+						}
+						if path == segmenttest.Live {
+							s.Lost = n
+						}
+						segs = append(segs, s)
+					}
+					res := run(t, segs, path, exchange.WantList)
+					for _, x := range res.Exchanges {
+						if of := string(rune('a' + x.Response.Status - 201)); x.Request.Target != "/"+of {
+							t.Errorf("%v, lost %b: %s has the answer %d: %s", path, lost, x.Request.Target, x.Response.Status, ends(&res.Parser))
+						}
+					}
+					if lost == 0 && res.N != strings.Count(strings.Join(tt.lines, ""), " Of ") {
+						t.Errorf("%v: %d exchanges, %s", path, res.N, ends(&res.Parser))
+					}
+				}
 			}
 		})
 	}

@@ -43,7 +43,7 @@ func runSkipping(t testing.TB, segs []seg, tap *segmenttest.Tap, lag int) result
 // live is a conversation as it comes to a live tap, and one that takes its ports
 // over, whose numbers begin near those of the first.
 func live(r *rand.Rand, pipeline, reuse bool) *segmenttest.Scene {
-	s := segmenttest.Stage(r, model{pipeline})
+	s := segmenttest.Stage(r, model{pipeline: pipeline})
 	if s.Path != segmenttest.Live {
 		s.Path = segmenttest.Live
 		s.Capture(r, s.Whole)
@@ -64,7 +64,7 @@ func live(r *rand.Rand, pipeline, reuse bool) *segmenttest.Scene {
 			isn[d] = x.Seq + r.Uint32N(200_000)
 		}
 	}
-	next := &segmenttest.Scene{MSS: s.MSS, Path: s.Path, Conversation: model{pipeline}.Write(r, s.MSS < 100)}
+	next := &segmenttest.Scene{MSS: s.MSS, Path: s.Path, Conversation: model{pipeline: pipeline}.Write(r, s.MSS < 100)}
 	next.Capture(r, segmenttest.Cut(r, next.Conversation, s.MSS, isn))
 	s.Segs = append(s.Segs, next.Segs...)
 	segmenttest.Stamp(r, s.Segs, 1000)

@@ -71,7 +71,9 @@ func layout(s *segmenttest.Scene) (m [2][]message, content [2][][2]int) {
 				x.heads = append(x.heads, [2]int{from, to})
 				x.body = to
 			case segmenttest.Body:
-				if from < to {
+				if n := len(content[d]); n > 0 && content[d][n-1][1] == from {
+					content[d][n-1][1] = to // it goes on at another time
+				} else if from < to {
 					content[d] = append(content[d], [2]int{from, to})
 				}
 			}
@@ -141,7 +143,8 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 	client, server := !v[0].Joined, !v[1].Joined
 	// end: the end of the answer before is known, as a place. unproven: the client
 	// was found again, and nothing has shown yet that no other request was in the
-	// hole whose answer could be taken for this one's.
+	// hole whose answer could be taken for this one's; or the server was, and nothing
+	// has shown yet that what was in the hole answered all that was asked before.
 	end, unproven, stuck := server, false, false
 	swallowed := false
 	guess := false // the end is known if that was no answer to a HEAD, or its head's end if it was
@@ -150,11 +153,13 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 	misled := -1
 	if v[0].Joined {
 		for x := range n {
-			if g, _ := v[0].Begins(m[0][x].from); m[0][x].from == v[0].From && g != nil && v[0].Ack(g) < m[1][x].from {
+			if g, _ := v[0].Begins(m[0][x].from); m[0][x].from == v[0].From && g != nil && (m[1][x].from < 0 || v[0].Ack(g) < m[1][x].from) {
 				misled = v[0].Ack(g)
 			}
 		}
 	}
+	// placed: the answer before began where that was certain, and its end is known.
+	placed := server
 	// seek is where each direction was lost.
 	seek := [2]int{}
 	for x := range n {
@@ -166,6 +171,12 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 		if !within(v[0].Never, q) || !within(v[1].Never, a) {
 			o.shown++
 		}
+		if len(a.heads) == 0 {
+			// The server ended before it answered.
+			o.begun[x], o.whole[x], o.why[x] = client && !qh.head, false, "it has no answer"
+			client, server, end, placed = client && !qh.place, false, false, false
+			continue
+		}
 		why := ""
 		no := func(format string, args ...any) {
 			if why == "" {
@@ -175,7 +186,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 		// The request. Where the place is lost, it begins for certain where a
 		// segment does, with a whole method, which the client sent when it
 		// had received the answer before to its end.
-		known, found := client, false
+		known, found, early := client, false, false
 		if !known {
 			g, exact := v[0].Begins(q.from)
 			switch {
@@ -187,7 +198,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 				// A reader must not take what only begins like one.
 				no("its method is in two segments")
 			case firstSeen(&v, q, a) && !s.Pipelined:
-				known, found = true, true
+				known, found, early = true, true, true
 			case x == 0 || !end:
 				no("the end of the answer before is not known")
 			case v[0].Ack(g) != m[1][x-1].to:
@@ -207,7 +218,8 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 			o.begun[x] = true
 		}
 		first, _ := v[1].Begins(a.from)
-		answered := server
+		answered, certain := server, server && !(unproven && (!known || qh.any))
+		sought := false // only its request says where its answer begins
 		if !answered {
 			switch {
 			case first == nil:
@@ -222,7 +234,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 				if g == nil || !exact || v[0].Ack(g) != a.from {
 					no("its request does not say where its answer begins")
 				} else {
-					answered = true
+					answered, unproven, sought = true, true, !(found && placed) && !early
 				}
 			}
 		}
@@ -235,6 +247,10 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 			case bytes.HasPrefix(stream[1][a.body:a.to], []byte("HTTP/1")):
 				// It may be the head alone of what answers a HEAD in the hole.
 				no("its answer's content reads like an answer")
+			case x+1 == n && sought:
+				// What was lost may be an interim answer to a request before, and this
+				// the final one, behind which the server ended.
+				no("nothing shows that the client waits for nothing else")
 			case x+1 == n:
 				unproven = false
 			case !sentAt(&v[0], &m[0][x+1], a.to):
@@ -298,6 +314,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 		swallows := g != nil && len(g.Payload) >= len("HTTP/1.1 ") && bytes.HasPrefix(stream[0][q.from:], []byte("HEAD ")) &&
 			(!answered || segmenttest.Misses(v[1].Lost, a.from, final))
 		guess = end && !method || swallows && !end
+		placed = end && certain && (method || !bytes.HasPrefix(stream[0][q.from:], []byte("HEAD ")))
 	}
 	return o
 }

@@ -355,8 +355,10 @@ func TestHTTP1BodyThatLooksLikeHTTP2(t *testing.T) {
 		w.raw(false, body)
 		w.raw(true, "GET /g HTTP/1.1\r\nHost: h\r\n\r\n")
 		w.raw(false, "HTTP/1.1 204 No\r\n\r\n")
+		w.raw(true, "GET /h HTTP/1.1\r\nHost: h\r\n\r\n") // proves whose answer that was
+		w.raw(false, "HTTP/1.1 204 No\r\n\r\n")
 		res := room{live: true, want: exchange.WantList}.run(t, w.whole())
-		if got := strings.Join(res.words, "; "); !strings.HasSuffix(got, "0 GET /g 204 0 0") || res.ends() != ends {
+		if got := strings.Join(res.words, "; "); !strings.HasSuffix(got, "0 GET /g 204 0 0; 0 GET /h 204 0 0") || res.ends() != ends {
 			t.Errorf("from %d: %q, %s", from, got, res.ends())
 		}
 	}

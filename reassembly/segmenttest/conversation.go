@@ -31,6 +31,10 @@ type Span struct {
 type Message struct {
 	ToServer bool
 	Bytes    []byte
+	// Unread is how many bytes that stand before it were on their way to its sender: it
+	// crosses them, and acknowledges what came before. Each side acknowledges at least
+	// what it has acknowledged before.
+	Unread int
 	// Spans are the parts, in order. Bytes in none of them belong to no exchange.
 	Spans []Span
 }
@@ -180,7 +184,7 @@ func Cut(r *rand.Rand, c *Conversation, mss int, isn [2]uint32) []Segment {
 				f |= reassembly.PSH
 			}
 			x, inside := m.of(at, at+n)
-			out = append(out, Segment{ToServer: m.ToServer, Seq: seq[d], Ack: seq[1-d], Flags: f, Payload: b[:n], Exchange: x, Inside: inside})
+			out = append(out, Segment{ToServer: m.ToServer, Seq: seq[d], Ack: seq[1-d] - uint32(m.Unread), Flags: f, Payload: b[:n], Exchange: x, Inside: inside})
 			seq[d] += uint32(n)
 			at += n
 			b = b[n:]
