@@ -227,8 +227,10 @@ func (c *conn) Close(why reassembly.Close) {
 		c.endProxy()
 	}
 	if c.proven != nil {
-		// When nothing more can come, nothing else was asked for.
-		c.confirm(why != reassembly.CloseStopped && why != reassembly.CloseEvicted && !c.proven.holed && !c.proven.sought)
+		// When nothing more can come, nothing else was asked for. It may have been, of a
+		// server that ends before it has answered all; the first request of a
+		// connection that was joined late is believed all the same.
+		c.confirm(why != reassembly.CloseStopped && why != reassembly.CloseEvicted && !c.proven.holed && (!c.proven.sought || c.proven.firstSeen))
 	}
 	result, reason := exchange.ResultNoResponse, exchange.ReasonNone
 	switch why {
@@ -1163,8 +1165,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 	}
 	// What was in the hole may have been the beginning of an answer to a request
 	// before it: an interim one, a head, which pipelining goes on behind.
-	// The first request of a connection that was joined late is believed.
-	c.unconfirmed, r.sought = true, !r.placed && !r.firstSeen
+	c.unconfirmed, r.sought = true, !r.placed
 	if r.next != nil {
 		c.pipelined = true
 		for x := r; x != nil; x = x.next {
@@ -1300,6 +1301,14 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, 
 		p.st.Unparsable += c.unhold()
 	}
 	kind, length, ok := responseFraming(method, status, minor, f)
+	if r != nil && r.sought && method == methodHead && r.fail == 0 {
+		if k, _, ok := responseFraming(methodOther, status, minor, f); !ok || k != exchange.FramingNone {
+			// If it answers another request, its end is elsewhere: that somebody goes
+			// on behind the head proves nothing.
+			r.fail, r.failWhy = exchange.ResultGap, exchange.ReasonUnproven
+			c.serverSync, c.adrift = false, true
+		}
+	}
 	if !ok {
 		c.failAnswer(exchange.ResultUnparsable, exchange.ReasonFraming)
 		return

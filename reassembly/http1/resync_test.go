@@ -15,6 +15,7 @@ func TestFoundAgain(t *testing.T) {
 	const (
 		post = ">POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n"
 		rest = ">abcde\r\n0\r\n\r\n"
+		hint = "<HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 	)
 	for _, tt := range []struct {
 		name  string
@@ -27,6 +28,14 @@ func TestFoundAgain(t *testing.T) {
 		{"the client says what it had before the server went on in a hole", []string{get, ok2, get, ok2, post, rest, ok2, get, ok2}, []int{0, 4, 6}, 1, "no_request late, gap"},
 		{"nobody says what the client had before the server went on in a hole", []string{get, ok2, get, ok2, post, rest, ok2, get, ok2}, []int{0, 4, 5, 6}, 0, "no_request late, gap, gap unproven"},
 		{"an end behind such a hole is not that of nothing else", []string{get, ok2, get, ok2, post, ok2, ">FIN", "<FIN"}, []int{0, 4, 5}, 0, "gap, gap unproven"},
+		{"an answer is lost, and the next request says where its own is", []string{get, ok2, get, ok2, get, ok2}, []int{1}, 2, "gap"},
+		{"nothing says so when nothing follows", []string{get, ok2, get, ok2, ">FIN", "<FIN"}, []int{1}, 0, "gap, gap unproven"},
+		{"an interim answer is lost, and pipelining begins behind it", []string{get, hint, get, ok2, ok2, get, ok2, get, ok2}, []int{1}, 2, "gap, gap unproven"},
+		{"and the server ends before it has answered all", []string{get, hint, get, ok2, "<FIN", ">FIN"}, []int{1}, 0, "gap, gap unproven"},
+		{"and the last answer is lost too", []string{get, hint, get, ok2, ok2, get, ok2}, []int{1, 4}, 0, "gap, gap unproven"},
+		{"and the request behind it", []string{get, hint, get, get, ok2, ok2, ok2, get, ok2}, []int{1, 3}, 0, "gap, gap unproven"},
+		{"an interim answer is seen, the next is lost, and pipelining begins behind it", []string{get, hint, hint, get, ok2, ok2, get, ok2, get, ok2}, []int{2}, 2, "gap, gap unproven"},
+		{"pipelining ends, and the client says that it waits for nothing", []string{get, get, ok2, ok2, get, ok2, get, ok2}, []int{2}, 2, "gap"},
 		{"an end behind no hole is", []string{get, ok2, get, ok2, ">FIN", "<FIN"}, []int{0}, 1, "gap"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -73,6 +82,7 @@ func TestNoAnswerOfAnother(t *testing.T) {
 		{"behind two, each with its request", []string{ask("a"), early, ask("b"), early, ask("c"), answer("a"), answer("b"), answer("c"), ask("d"), answer("d")}},
 		{"behind an interim answer in the middle", []string{ask("a"), answer("a"), ask("b"), early, ask("c"), answer("b"), answer("c"), ask("d"), answer("d")}},
 		{"behind an interim answer, to HEAD", []string{ask("a"), early, probe, answer("a"), head("b", 2), ask("c"), answer("c")}},
+		{"behind an interim answer, by HEAD, and then behind the head", []string{ask("a"), early, probe, head("a", len(text)-1), ask("c"), text, head("b", 2), answer("c"), ask("d"), answer("d")}},
 		{"behind a body that waited for it", []string{put, early, ">abcd", ask("b"), answer("a"), answer("b"), ask("c"), answer("c")}},
 		{"behind a head, and its body reads like an answer", []string{ask("a"), head("a", len(text)-1), ask("b"), text, answer("b"), ask("c"), answer("c")}},
 		{"behind a piece of a body, and the next reads like an answer", []string{ask("a"), head("a", len(text)+3) + "1234", ask("b"), text, answer("b"), ask("c"), answer("c")}},

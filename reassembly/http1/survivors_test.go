@@ -148,8 +148,8 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 	end, unproven, stuck := server, false, false
 	swallowed := false
 	guess := false // the end is known if that was no answer to a HEAD, or its head's end if it was
-	// misled is where the answer begins that a reader must take for that to the first
-	// request it sees, but other ones wait.
+	// misled is where the answer begins, or goes on behind an interim one, that a reader
+	// must take for that to the first request it sees, but other ones wait.
 	misled := -1
 	if v[0].Joined {
 		for x := range n {
@@ -234,7 +234,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 				if g == nil || !exact || v[0].Ack(g) != a.from {
 					no("its request does not say where its answer begins")
 				} else {
-					answered, unproven, sought = true, true, !(found && placed) && !early
+					answered, unproven, sought = true, true, !(found && placed)
 				}
 			}
 		}
@@ -247,7 +247,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 			case bytes.HasPrefix(stream[1][a.body:a.to], []byte("HTTP/1")):
 				// It may be the head alone of what answers a HEAD in the hole.
 				no("its answer's content reads like an answer")
-			case x+1 == n && sought:
+			case x+1 == n && sought && !early:
 				// What was lost may be an interim answer to a request before, and this
 				// the final one, behind which the server ended.
 				no("nothing shows that the client waits for nothing else")
@@ -260,6 +260,11 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 			default:
 				unproven = false
 			}
+		}
+		elsewhere := sought && bytes.HasPrefix(stream[0][q.from:], []byte("HEAD ")) && hasContent(stream[1][:a.body], a)
+		if elsewhere {
+			// What answers another request ends behind its content.
+			no("the end of its answer is not known")
 		}
 		if stuck {
 			no("a request was sent with one that nothing proved")
@@ -289,7 +294,7 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 			// not, until a request says that an answer begins.
 			swallowed = true
 		}
-		swallowed = swallowed && !(answered && !qh.place) || a.from == misled
+		swallowed = swallowed && !(answered && !qh.place) || a.from <= misled && misled < a.to
 		switch {
 		case ah.place || swallowed:
 			server, end, seek[1] = false, false, a.from
@@ -306,6 +311,9 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 		default:
 			end = sure && !decoyIn(&v[1], 1, m[1], seek[1], a.from)
 			server = false
+		}
+		if elsewhere {
+			server, end = false, false
 		}
 		// A final head that stands where no request says, as behind a hole in an interim
 		// one, is read without the method.
@@ -337,6 +345,13 @@ func firstSeen(v *[2]segmenttest.View, q, a *message) bool {
 	// It waits for a 100 before it goes on.
 	b, _ := v[0].Begins(q.heads[0][1])
 	return b != nil && v[1].Ack(f) == q.heads[0][1] && v[0].Ack(b) > a.from
+}
+
+// hasContent says whether the final head of an answer is that of one with content, when
+// that does not answer a HEAD.
+func hasContent(stream []byte, a *message) bool {
+	head := stream[a.heads[len(a.heads)-1][0]:]
+	return !bytes.Contains(head, []byte(" 204 ")) && !bytes.Contains(head, []byte(" 304 ")) && !bytes.Contains(head, []byte("Length: 0\r\n"))
 }
 
 // news says whether a segment acknowledges more than anything before it.
