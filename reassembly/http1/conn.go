@@ -587,7 +587,7 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 		r.placed = r.boundary && c.endOK && at.Ack == c.lastEnd
 	}
 	if r.tentative {
-		r.firstSeen = !c.clientSeen && !(c.interim && at.Ack == c.lastInterim)
+		r.firstSeen = !c.clientSeen && c.requests == 0 && !(c.interim && at.Ack == c.lastInterim)
 		if r.boundary && c.serverSync && c.first == nil {
 			// It follows the end of an answer: a request begins here.
 			r.tentative = false

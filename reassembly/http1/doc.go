@@ -30,7 +30,10 @@
 //
 // Behind a hole both take it that a client that goes on exactly at an answer's end
 // waits for no other answer. Nothing in the bytes tells one that always has two
-// requests under way, and began with it in the hole.
+// requests under way, and began with it in the hole. The first request of a connection
+// that was joined late is believed also when nothing follows: false where the client had
+// just begun to pipeline behind an interim answer, and the server, or the
+// capture, ends behind its final one.
 //
 // A PROXY protocol header before the first request is stepped over: its bytes are
 // parsed, and the client of the exchange stays that of the TCP connection.

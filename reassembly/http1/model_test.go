@@ -540,7 +540,7 @@ func lateJoin(t *testing.T, apart bool) {
 		res := run(t, segs, s.Path, exchange.WantList)
 		lost, _ := segmenttest.Compare(lines(&res), s.Wants)
 		// Interim answers may have come before the join.
-		if _, bad := segmenttest.Compare(finals(certain(&res)), finals(s.Wants)); len(bad) > 0 {
+		if _, bad := segmenttest.Compare(finals(certain(&res)), finals(s.Wants)); len(bad) > 0 && !(len(bad) == 1 && believed(s, segs, bad[0])) {
 			segmenttest.Dump(t, segs)
 			t.Errorf("%s: false exchanges %q\n%+v", s, bad, res.Parser)
 		}
@@ -570,6 +570,19 @@ func lateJoin(t *testing.T, apart bool) {
 	if must*100 < whole*share {
 		t.Errorf("the oracle asks for %d of %d exchanges", must, whole)
 	}
+}
+
+// believed says whether a line is that of the first request that was captured, and had no
+// answer: the server ended behind one that begins, or goes on behind an interim one, where
+// the request says. As the package's doc has it, it is believed.
+func believed(s *segmenttest.Scene, segs []seg, l string) bool {
+	of := strings.Fields(l)
+	first := slices.IndexFunc(segs, func(g seg) bool {
+		return g.ToServer && strings.HasPrefix(string(g.Payload), of[0]+" "+of[1]+" ")
+	})
+	return first >= 0 && slices.Contains(s.Wants, "") && !slices.ContainsFunc(segs, func(g seg) bool {
+		return g.ToServer && len(g.Payload) > 0 && !g.Probe && int32(g.Seq-segs[first].Seq) < 0
+	})
 }
 
 // decoy says that the first that is seen of the client is content that reads

@@ -123,3 +123,14 @@ func TestNoAnswerOfAnother(t *testing.T) {
 		})
 	}
 }
+
+// Of requests that come in one segment, the first that is seen of a connection, only the first
+// says where an answer may begin: the others wait behind it.
+func TestPipelinedIsNotFirstSeen(t *testing.T) {
+	for _, path := range []segmenttest.Path{segmenttest.Live, segmenttest.Captured} {
+		res := run(t, dialog(get+get[1:]+get[1:], ok2)[2:], path, exchange.WantList)
+		if e := ends(&res.Parser); res.N != 0 || e != "gap unproven" {
+			t.Errorf("%v: %d exchanges, %s: %+v", path, res.N, e, res.Parser)
+		}
+	}
+}

@@ -253,7 +253,8 @@ func surviveIn(s *segmenttest.Scene, left []seg, v [2]segmenttest.View) *survivo
 				no("nothing shows that the client waits for nothing else")
 			case x+1 == n:
 				unproven = false
-			case !sentAt(&v[0], &m[0][x+1], a.to):
+			case !sentAt(&v[0], &m[0][x+1], a.to),
+				holesIn(&m[0][x+1], v[0].Lost, content[0]).head && wentOn(&v[0], left, a.to):
 				// Its answer may be that of a request in the hole: one that was
 				// sent with it, whose own answer would then follow.
 				no("nothing shows that the client waited for this answer")
@@ -380,6 +381,21 @@ func sentAt(v *segmenttest.View, m *message, ack int) (yes bool) {
 		yes = yes || exact && v.Ack(g) == ack
 	})
 	return yes
+}
+
+// wentOn says whether bytes of the server behind a place were captured before any of the
+// client that show that it had received exactly what is before it.
+func wentOn(v *segmenttest.View, left []seg, at int) bool {
+	for i := range left {
+		switch s := &left[i]; {
+		case len(s.Payload) == 0:
+		case s.ToServer && v.Ack(s) == at:
+			return false
+		case !s.ToServer && v.Ack(&seg{Ack: s.Seq + uint32(len(s.Payload))}) > at:
+			return true
+		}
+	}
+	return false
 }
 
 // within says whether a message lies wholly in one of the ranges.
