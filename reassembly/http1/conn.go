@@ -70,6 +70,7 @@ type conn struct {
 	headOK                 bool // the method is not known: the head may be all
 	endOK                  bool // with boundaryOK: the answer began at a place that was certain
 	adrift                 bool // serverSync ended while an answer was to come
+	sought                 bool // with unconfirmed: the server's place is what a request says
 	interim                bool
 }
 
@@ -591,6 +592,7 @@ func (c *conn) beginRequest(b []byte, at *reassembly.At, off uint64) bool {
 		if r.boundary && c.serverSync && c.first == nil {
 			// It follows the end of an answer: a request begins here.
 			r.tentative = false
+			c.sought = c.unconfirmed && c.sought
 			c.clientSync, c.unconfirmed = true, true
 			p.st.Resyncs++
 		}
@@ -913,6 +915,9 @@ func (c *conn) finishRequest() {
 		c.req.state = sideWait
 	}
 	if r.respDone {
+		// What goes on behind an answer that came before its request's end is no proof:
+		// the request itself does.
+		r.spoiled = r.spoiled || r.sought
 		c.settle(r)
 	}
 }
@@ -1134,6 +1139,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 			if c.respAckOK && c.respAck <= r.start {
 				return nil, true
 			}
+			r.sought = r.sought || c.unconfirmed && c.sought // like one before that nothing proved
 			return r, false
 		}
 		if r == nil && c.clientSync {
@@ -1165,7 +1171,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 	}
 	// What was in the hole may have been the beginning of an answer to a request
 	// before it: an interim one, a head, which pipelining goes on behind.
-	c.unconfirmed, r.sought = true, !r.placed
+	c.unconfirmed, r.sought, c.sought = true, !r.placed, !r.placed
 	if r.next != nil {
 		c.pipelined = true
 		for x := r; x != nil; x = x.next {

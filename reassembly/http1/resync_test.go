@@ -83,6 +83,7 @@ func TestNoAnswerOfAnother(t *testing.T) {
 		{"behind an interim answer in the middle", []string{ask("a"), answer("a"), ask("b"), early, ask("c"), answer("b"), answer("c"), ask("d"), answer("d")}},
 		{"behind an interim answer, to HEAD", []string{ask("a"), early, probe, answer("a"), head("b", 2), ask("c"), answer("c")}},
 		{"behind an interim answer, by HEAD, and then behind the head", []string{ask("a"), early, probe, head("a", len(text)-1), ask("c"), text, head("b", 2), answer("c"), ask("d"), answer("d")}},
+		{"behind a head, and then the request's own body", []string{ask("a"), early, head("a", len(text)-1), strings.Replace(put, "/a", "/b", 1), text, ">abcd", ask("c"), answer("b"), answer("c"), ask("d"), answer("d")}},
 		{"behind a body that waited for it", []string{put, early, ">abcd", ask("b"), answer("a"), answer("b"), ask("c"), answer("c")}},
 		{"behind a head, and its body reads like an answer", []string{ask("a"), head("a", len(text)-1), ask("b"), text, answer("b"), ask("c"), answer("c")}},
 		{"behind a piece of a body, and the next reads like an answer", []string{ask("a"), head("a", len(text)+3) + "1234", ask("b"), text, answer("b"), ask("c"), answer("c")}},
