@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/shadowtap/shadowtap/reassembly/exchange"
 )
@@ -22,7 +21,8 @@ type exchangeLine struct {
 	Stream uint32 `json:"stream,omitempty"`
 	Pushed bool   `json:"pushed,omitempty"`
 	Method string `json:"method"`
-	// URI and Host are as on the wire, see wireText.
+	// URI and Host have each byte of what was sent as the character of its number:
+	// JSON has no bytes.
 	URI      string   `json:"uri"`
 	Host     string   `json:"host"`
 	Status   int      `json:"status"`
@@ -50,21 +50,6 @@ type bodyLine struct {
 func bodyOf(b *exchange.Body, f exchange.Framing) bodyLine {
 	sum, _ := b.Sum256() // of what is not kept it was taken
 	return bodyLine{Len: b.Size, SHA256: hex.EncodeToString(sum[:]), Complete: true, Framing: f.String()}
-}
-
-// wireText gives each byte of s as the character of its number, as ISO 8859-1 has
-// it: JSON has no bytes, and not all that is sent is UTF-8.
-func wireText(s string) string {
-	for i := 0; i < len(s); i++ {
-		if s[i] >= utf8.RuneSelf {
-			out := make([]rune, len(s))
-			for i := range out {
-				out[i] = rune(s[i])
-			}
-			return string(out)
-		}
-	}
-	return s
 }
 
 // maxPending bounds the lines that wait for a slow file, in bytes.
@@ -99,7 +84,7 @@ func newExchangeLines(w io.Writer, live bool) *exchangeLines {
 func (l *exchangeLines) write(x *exchange.Exchange) {
 	line := exchangeLine{
 		Client: x.Flow.Client.String(), Server: x.Flow.Server.String(), Proto: "http/1",
-		Method: x.Request.Method, URI: wireText(x.Request.Target), Host: wireText(x.Request.Host),
+		Method: x.Request.Method, URI: exchange.Latin1(x.Request.Target), Host: exchange.Latin1(x.Request.Host),
 		Status: x.Response.Status, Interim: x.Response.Interim,
 		Request:  bodyOf(&x.Request.Body, x.Request.Framing),
 		Response: bodyOf(&x.Response.Body, x.Response.Framing),

@@ -433,11 +433,7 @@ func latin1(s string) string {
 	if utf8.ValidString(s) {
 		return s
 	}
-	r := make([]rune, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		r = append(r, rune(s[i]))
-	}
-	return string(r)
+	return exchange.Latin1(s)
 }
 
 // ascii spells bytes that may not stand in a URL with %NN.
