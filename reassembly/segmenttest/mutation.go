@@ -346,9 +346,8 @@ func (c *coverage) holds(from, to uint32) bool {
 	return false
 }
 
-// Hit says what happened to the messages of an exchange: Request and Response
-// that bytes were lost, Blurred that one of them does not begin with a segment.
-type Hit struct{ Request, Response, Blurred bool }
+// Hit says of which messages of an exchange bytes were lost.
+type Hit struct{ Request, Response bool }
 
 // Touched says which exchanges of whole are not as they were in left. A byte is
 // lost when it does not come before the first segment of the other direction
@@ -356,40 +355,20 @@ type Hit struct{ Request, Response, Blurred bool }
 func Touched(whole, left []Segment) map[int]Hit {
 	hits := map[int]Hit{}
 	for _, toServer := range []bool{true, false} {
-		change := func(exchange int, f func(*Hit)) {
+		miss := func(exchange int) {
 			h := hits[exchange]
-			f(&h)
+			if toServer {
+				h.Request = true
+			} else {
+				h.Response = true
+			}
 			hits[exchange] = h
 		}
-		miss := func(exchange int) {
-			change(exchange, func(h *Hit) {
-				if toServer {
-					h.Request = true
-				} else {
-					h.Response = true
-				}
-			})
-		}
 		var sent []*Segment
-		begins := map[int]bool{}
 		for i := range whole {
 			s := &whole[i]
-			if s.ToServer != toServer || len(s.Payload) == 0 || s.Exchange < 0 {
-				continue
-			}
-			sent = append(sent, s)
-			if begins[s.Exchange] {
-				continue
-			}
-			begins[s.Exchange] = true
-			for k := range left { // the first copy of the first byte
-				l := &left[k]
-				if l.ToServer == toServer && len(l.Payload) > 0 && int32(l.Seq-s.Seq) <= 0 && int32(l.end()-s.Seq) > 0 {
-					if l.Seq != s.Seq {
-						change(s.Exchange, func(h *Hit) { h.Blurred = true })
-					}
-					break
-				}
+			if s.ToServer == toServer && len(s.Payload) > 0 && s.Exchange >= 0 {
+				sent = append(sent, s)
 			}
 		}
 		var have coverage
