@@ -648,21 +648,30 @@ func (c *conn) confirm(yes bool) {
 		c.unconfirmed = false
 		c.p.complete(c, r)
 	case !yes:
-		for x := c.first; x != nil; x = x.next {
-			if x.fail == 0 {
-				x.fail, x.failWhy = exchange.ResultGap, exchange.ReasonUnproven
-			}
-		}
+		c.unprove()
 		if r != nil {
 			c.p.lose(r, exchange.ResultGap, exchange.ReasonUnproven)
 		}
 		c.pipelined = c.pipelined || c.serverSync && c.first != nil
-		c.serverSync, c.adrift = false, true
+		c.drift()
 	}
 	if r != nil {
 		c.p.freePending(r)
 	}
 }
+
+// unprove fails all requests that wait for their answers: which answer is whose is
+// not known.
+func (c *conn) unprove() {
+	for x := c.first; x != nil; x = x.next {
+		if x.fail == 0 {
+			x.fail, x.failWhy = exchange.ResultGap, exchange.ReasonUnproven
+		}
+	}
+}
+
+// drift ends the sync of the server's direction while an answer is to come.
+func (c *conn) drift() { c.serverSync, c.adrift = false, true }
 
 // requestHead takes bytes of a head; whole when it ended.
 func (c *conn) requestHead(b []byte, off uint64) (n int, whole bool) {
@@ -1127,7 +1136,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 	if c.respAckOK && c.respAck > c.clientOff+1 { // a FIN has a number too
 		// Its request comes later: nobody could tell what was sent first, and
 		// where the memory or the capture ended, the waiting did.
-		c.serverSync, c.adrift = false, true
+		c.drift()
 		return nil, false
 	}
 	if c.serverSync {
@@ -1174,11 +1183,7 @@ func (c *conn) match() (r *pending, orphan bool) {
 	c.unconfirmed, r.sought, c.sought = true, !r.placed, !r.placed
 	if r.next != nil {
 		c.pipelined = true
-		for x := r; x != nil; x = x.next {
-			if x.fail == 0 {
-				x.fail, x.failWhy = exchange.ResultGap, exchange.ReasonUnproven
-			}
-		}
+		c.unprove()
 	}
 	return r, false
 }
@@ -1270,7 +1275,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, 
 	}
 	c.answering = false
 	if r == nil && !c.respOrphan {
-		c.serverSync, c.adrift = false, true // the method, and so the framing, is not known
+		c.drift() // the method, and so the framing, is not known
 	}
 	method := methodOther
 	if r != nil {
@@ -1284,7 +1289,8 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, 
 			p.late(r)
 		}
 		if !r.headDone { // its method, and so the framing, is not known
-			r.spoiled, c.serverSync, c.adrift = true, false, true
+			r.spoiled = true
+			c.drift()
 		}
 	}
 	c.lastHead, c.boundaryOK, c.headOK = end, false, r == nil || !r.headDone
@@ -1312,7 +1318,7 @@ func (c *conn) parseResponse(first, head []byte, f *framingFields, listed bool, 
 			// If it answers another request, its end is elsewhere: that somebody goes
 			// on behind the head proves nothing.
 			r.fail, r.failWhy = exchange.ResultGap, exchange.ReasonUnproven
-			c.serverSync, c.adrift = false, true
+			c.drift()
 		}
 	}
 	if !ok {
