@@ -399,8 +399,6 @@ func (a *Assembler) follow(c *Conn, h, p *half, s *Segment) {
 	}
 	if h.wait != nil || p.wait != nil || a.hold {
 		a.settle(c, false)
-		a.spare(h)
-		a.spare(p)
 	}
 	h.lost = uint32(s.Lost)
 	if h.skip != nil {
@@ -621,9 +619,11 @@ func (a *Assembler) settle(c *Conn, force bool) {
 		}
 		first := max(int(c.client), 0)
 		if !a.decide(c, first, force) && !a.decide(c, 1-first, force) && !(force && a.forceOne(c)) {
-			return
+			break
 		}
 	}
+	a.spare(&c.half[0])
+	a.spare(&c.half[1])
 }
 
 // advance delivers what stands in order in one direction and ends it where its
@@ -815,8 +815,6 @@ func (a *Assembler) Tick(now int64) {
 		default:
 			taken := a.budget.used
 			if a.visit(c, quiet); c.state == connOpen {
-				a.spare(&c.half[0])
-				a.spare(&c.half[1])
 				c.mem += int32(a.budget.used - taken)
 			}
 		}

@@ -18,8 +18,7 @@ type table struct {
 
 // newTable makes one with room for n connections.
 func newTable(n int) table {
-	t := table{buckets: make([]*Conn, 1, max(n, 1)), seed: maphash.MakeSeed()}
-	return t
+	return table{buckets: make([]*Conn, 1, max(n, 1)), seed: maphash.MakeSeed()}
 }
 
 func (t *table) hash(k *key) uint64 { return maphash.Comparable(t.seed, *k) }
